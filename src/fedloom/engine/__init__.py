@@ -1,0 +1,1 @@
+"""ENGINES: move tasks to sites and replies back, and know nothing else."""

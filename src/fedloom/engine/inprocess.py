@@ -1,0 +1,165 @@
+"""The embedded engine: sites run in worker threads or processes of this machine; no ports, no Ray.
+
+Rules: every task and reply crosses as bytes, so no serialisation fault can hide. Replies come in the order the
+sites were invited. At most `window` sites are in flight (running, or finished and not yet taken), so memory is
+bounded by the message size and never by the number of sites: a large model narrows the window down to one.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Literal
+
+from fedloom.engine.port import Reply, SiteHandler, T, Task
+from fedloom.engine.scenario import Faults, Scenario
+from fedloom.errors import EngineError
+
+WorkerKind = Literal["threads", "processes"]
+
+
+class _Flight:
+    """One invited site: where its reply will appear (None: the connection is lost), and how long it took."""
+
+    def __init__(self, site: str, future: Future[bytes | bytearray] | None) -> None:
+        self.site = site
+        self.future = future
+        self._invited = monotonic()
+        self._finished: float | None = None
+        if future is not None:
+            future.add_done_callback(self._finish)
+
+    @property
+    def seconds(self) -> float:
+        """From the invitation to the reply, however late the hub looks; to now while it is out."""
+        return (self._finished or monotonic()) - self._invited
+
+    def _finish(self, _: Future[bytes | bytearray]) -> None:
+        self._finished = monotonic()
+
+
+@dataclass(slots=True)
+class InProcessEngine:
+    """Runs sites on this machine.
+
+    workers: how many sites work at the same time. kind: threads share the process; processes use every core
+    even for learners written in Python loops, and cost a start-up each. in_flight_bytes: bound on the memory
+    of messages in flight. scenario: faults to inject.
+    """
+
+    handler: SiteHandler
+    workers: int = 2
+    kind: WorkerKind = "threads"
+    in_flight_bytes: int = 128 * 2**20
+    scenario: Scenario = field(default_factory=Scenario)
+    name: str = "inprocess"
+    _pool: Executor | None = field(default=None, init=False)
+
+    def run(self, job: Callable[[], T]) -> T:
+        """Start the workers, do the job, end the workers."""
+        self._pool = self._start()
+        try:
+            return job()
+        finally:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+    def exchange(self, task: Task, sites: Sequence[str], deadline: float | None = None) -> Iterator[Reply]:
+        """Send `task` to `sites`; yield one reply per site in the order of `sites`."""
+        faults = self.scenario.faults(task.verb, task.round)
+        window = self._window(task, deadline)
+        waiting = deque(sites)
+        flights: deque[_Flight] = deque()
+        answered: set[str] = set()
+
+        def invite(room: int) -> None:
+            while waiting and len(flights) < room:
+                flights.append(self._invite(task, waiting.popleft(), faults))
+
+        invite(window)
+        while flights:
+            flight = flights.popleft()
+            for reply in self._deliveries(flight, faults, deadline):
+                if reply.site in answered:  # a message delivered twice counts once
+                    continue
+                answered.add(reply.site)
+                invite(window - 1)  # the reply handed out still occupies one place
+                yield reply
+                del reply
+            del flight
+            invite(window)
+
+    def _start(self) -> Executor:
+        if self.kind == "threads":
+            return ThreadPoolExecutor(self.workers, thread_name_prefix="site")
+        context = multiprocessing.get_context("spawn")  # fork would copy the hub's memory and its locks
+        return ProcessPoolExecutor(self.workers, context, initializer=_install, initargs=(self.handler,))
+
+    def _window(self, task: Task, deadline: float | None) -> int:
+        # A reply is about as large as its task, and while it is made both exist: two messages a site.
+        fitting = self.in_flight_bytes // (2 * max(1, len(task.payload)))
+        # With a deadline nobody may queue behind another site: the wait would count against it.
+        wanted = self.workers if deadline is not None else 2 * self.workers
+        return max(1, min(wanted, fitting))
+
+    def _invite(self, task: Task, site: str, faults: Faults) -> _Flight:
+        if self._pool is None:
+            raise EngineError("the engine is not running: call exchange inside Engine.run")
+        if site in faults.drop:
+            return _Flight(site, None)
+        if self.kind == "threads":
+            future = self._pool.submit(self.handler.handle, site, task.payload)
+        else:
+            future = self._pool.submit(_work, site, bytes(task.payload))
+        return _Flight(site, future)
+
+    def _deliveries(self, flight: _Flight, faults: Faults, deadline: float | None) -> Iterator[Reply]:
+        reply = self._wait(flight, faults, deadline)
+        yield reply
+        if flight.site in faults.duplicate:
+            yield reply
+
+    def _wait(self, flight: _Flight, faults: Faults, deadline: float | None) -> Reply:
+        site, future = flight.site, flight.future
+        if future is None:
+            return Reply(site, "failed", reason="connection lost")
+        try:
+            payload = future.result(None if deadline is None else max(0.0, deadline - flight.seconds))
+        except TimeoutError:
+            self._renew()  # the stuck worker keeps its thread; the next site must not wait behind it
+            return Reply(site, "late", reason=f"no answer within {deadline:g} s", seconds=flight.seconds)
+        except BrokenExecutor:
+            self._renew()
+            return Reply(site, "failed", reason="its worker process died", seconds=flight.seconds)
+        except Exception as error:  # noqa: BLE001  a handler must answer; one that raises has lost its site
+            reason = f"the site's handler raised {type(error).__name__}"
+            return Reply(site, "failed", reason=reason, seconds=flight.seconds)
+        seconds = flight.seconds + faults.delay.get(site, 0.0)
+        if deadline is not None and seconds > deadline:
+            return Reply(site, "late", reason=f"no answer within {deadline:g} s", seconds=seconds)
+        return Reply(site, "answered", _spoil(payload) if site in faults.corrupt else payload, "", seconds)
+
+    def _renew(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=False)
+            self._pool = self._start()
+
+
+def _spoil(payload: bytes | bytearray) -> bytes:
+    middle = len(payload) // 2
+    return bytes(payload[:middle]) + bytes([payload[middle] ^ 0xFF]) + bytes(payload[middle + 1 :])
+
+
+_installed: list[SiteHandler] = []  # one per worker process, set once when it starts
+
+
+def _install(handler: SiteHandler) -> None:
+    _installed[:] = [handler]
+
+
+def _work(site: str, task: bytes) -> bytes | bytearray:
+    return _installed[0].handle(site, task)

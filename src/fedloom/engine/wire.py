@@ -1,0 +1,101 @@
+"""The bytes of a message, both ways: a header in canonical JSON, tensors, and a checksum.
+
+Layout of version 1 (integers little-endian):
+
+    4 bytes  b"FLM1"
+    4 bytes  length of the header in bytes
+    header   RFC 8785 JSON: {"body": …, "round": …, "tensors": [[name, dtype, shape], …], "verb": …}
+    padding  zero bytes up to a multiple of 8
+    payload  each tensor's canonical bytes in header order, each padded to a multiple of 8
+    32 bytes SHA-256 of everything before
+
+Whatever varies from round to round (losses, counts) travels as a tensor, so a message's size is known to the plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import rfc8785
+
+from fedloom.errors import WireError
+from fedloom.values import DTYPES, Layout, Tensors, TensorSpec, layout, tensor_bytes, tensor_from_bytes
+
+MAGIC = b"FLM1"
+_CHECKSUM = 32
+_PREFIX = struct.Struct("<4sI")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message: what it is about (`verb`, `round`), small facts (`body`, plain JSON) and tensors."""
+
+    verb: str
+    round: int
+    body: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Tensors = field(default_factory=dict)
+
+
+def encode(message: Message) -> bytearray:
+    """Write a message; one allocation of the final size, each tensor copied once."""
+    specs = layout(message.tensors)
+    header = _header(message.verb, message.round, message.body, specs)
+    out = bytearray(_size(header, specs))
+    _PREFIX.pack_into(out, 0, MAGIC, len(header))
+    out[_PREFIX.size : _PREFIX.size + len(header)] = header
+    position = _pad(_PREFIX.size + len(header))
+    for spec in specs:
+        out[position : position + spec.nbytes] = tensor_bytes(message.tensors[spec.name])
+        position = _pad(position + spec.nbytes)
+    out[position:] = hashlib.sha256(memoryview(out)[:position]).digest()
+    return out
+
+
+def encoded_size(verb: str, round_number: int, body: Mapping[str, Any], specs: Layout) -> int:
+    """Size in bytes that `encode` will give, without the tensors themselves."""
+    return _size(_header(verb, round_number, body, specs), specs)
+
+
+def decode(data: bytes | bytearray | memoryview) -> Message:
+    """Read a message; tensors are read-only views of `data`.
+
+    Raises WireError when it is truncated, altered, or written by another version.
+    """
+    view = memoryview(data).toreadonly()
+    if len(view) < _PREFIX.size + _CHECKSUM:
+        raise WireError(f"message of {len(view)} bytes is truncated; ask the site to send it again")
+    magic, header_length = _PREFIX.unpack_from(view)
+    if magic != MAGIC:
+        raise WireError(f"message starts with {magic!r}, not {MAGIC!r}: both ends must run the same fedloom")
+    end = len(view) - _CHECKSUM
+    if hashlib.sha256(view[:end]).digest() != view[end:]:
+        raise WireError("message does not match its checksum: it was altered or truncated on the way")
+    header = json.loads(bytes(view[_PREFIX.size : _PREFIX.size + header_length]))
+    tensors = {}
+    position = _pad(_PREFIX.size + header_length)
+    for name, dtype, shape in header["tensors"]:
+        if dtype not in DTYPES:
+            raise WireError(f"tensor '{name}' has unknown dtype '{dtype}': both ends must run the same fedloom")
+        spec = TensorSpec(name, dtype, tuple(shape))
+        tensors[name] = tensor_from_bytes(spec, view[position : position + spec.nbytes])
+        position = _pad(position + spec.nbytes)
+    return Message(header["verb"], header["round"], header["body"], tensors)
+
+
+def _header(verb: str, round_number: int, body: Mapping[str, Any], specs: Layout) -> bytes:
+    tensors = [[spec.name, spec.dtype, list(spec.shape)] for spec in specs]
+    return rfc8785.dumps({"body": dict(body), "round": round_number, "tensors": tensors, "verb": verb})
+
+
+def _size(header: bytes, specs: Layout) -> int:
+    payload = sum(_pad(spec.nbytes) for spec in specs)
+    return _pad(_PREFIX.size + len(header)) + payload + _CHECKSUM
+
+
+def _pad(length: int) -> int:
+    return (length + 7) // 8 * 8

@@ -1,0 +1,1 @@
+"""CONTROL PLANE: starts runs, knows the sites, answers what people ask."""

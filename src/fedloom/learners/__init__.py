@@ -1,0 +1,1 @@
+"""LEARNERS, pure: what a site trains. One file a learner, named in `catalog.py`."""

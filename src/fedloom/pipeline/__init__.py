@@ -1,0 +1,1 @@
+"""DECLARATIVE STAGES: one file describes a federation; it is checked whole, then run."""

@@ -1,0 +1,121 @@
+"""Where a run comes from: its root commit, what every commit of it names, and how it is taken up again.
+
+Rules: a run's root holds the initial model and, under `inputs`, everything the result depends on: contract, pipeline
+settings, code, environment, and each site's adapter and data by digest. A run is resumed only onto equal inputs.
+The number of rounds is not an input: a run of ten rounds is the beginning of a run of twenty.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+
+from fedloom import __version__
+from fedloom.errors import ConflictError, NotFoundError, SpecError
+from fedloom.pipeline.context import HubContext, Run
+from fedloom.pipeline.features import feature_names, outputs
+from fedloom.values import Digest, Tensors, generator
+from fedloom.versions.objects import Commit, Entry
+from fedloom.versions.repository import Repository
+
+RUNS = "runs/"
+FINISHED = "run"
+"""Attestation that closes a run."""
+
+
+def initial_model(context: HubContext) -> Tensors:
+    """Make the parameters of round 0 from the run's seed."""
+    width = len(feature_names(context.contract))
+    return context.learner.initial_parameters(width, outputs(context.contract), generator(context.spec.seed, "initial"))
+
+
+def facts(context: HubContext) -> dict[str, Any]:
+    """Say what every commit of this run names about how it came to be."""
+    spec = context.spec
+    return {
+        "pipeline": spec.name,
+        "seed": spec.seed,
+        "learner": {"use": spec.learner.use, **spec.learner.options},
+        "strategy": {"use": spec.strategy.use, **spec.strategy.options},
+        "codec": "exact",
+        "privacy": {"mechanism": "none", "epsilon": None},
+    }
+
+
+def start(context: HubContext) -> Run:
+    """Commit the root of a new run and name it `runs/N`."""
+    repository = context.repository
+    parts = {
+        "model": repository.add_tensors(initial_model(context)),
+        "preprocessing": _preprocessing(context),
+        "inputs": repository.add_tree(_inputs(context)),
+    }
+    message = f"{context.spec.name}: initial model"
+    root = Commit(repository.add_tree(parts).id, (), "import", message, {**facts(context), "round": 0})
+    commit = repository.add_commit(root)
+    while True:
+        name = f"{RUNS}{(run_numbers(repository) or [0])[-1] + 1}"
+        try:
+            repository.refs.compare_and_set(name, None, commit, "start")
+        except ConflictError:
+            continue  # another process took this number
+        return Run(name, commit, 0)
+
+
+def resume(context: HubContext) -> Run:
+    """Take up the newest run; refuses when it is finished or when anything it depends on has changed since."""
+    repository = context.repository
+    numbers = run_numbers(repository)
+    if not numbers:
+        raise NotFoundError("there is no run to resume: start one with `fedloom run`")
+    name = f"{RUNS}{numbers[-1]}"
+    tip = repository.resolve(name)
+    if changed := sorted(_changed(context, tip)):
+        raise ConflictError(
+            f"{name} cannot be resumed: {', '.join(changed)} changed since it started. "
+            "Put it back, or start a new run with `fedloom run`"
+        )
+    rounds = [commit.facts for _, commit in repository.log(tip)]
+    partial = any(found.get("participation", {}).get("status") == "partial-allowed" for found in rounds)
+    scaling = repository.part(tip, "preprocessing")
+    if scaling is not None:
+        context.scaling = repository.tensors(repository.tree(scaling.id)["scaling"].id)
+    done = int(rounds[0]["round"])
+    if done >= context.spec.rounds and repository.attestation(tip, FINISHED):
+        raise SpecError(f"{name} is finished: round {done} of {context.spec.rounds}. Give more `--rounds` to go on")
+    return Run(name, tip, done, partial)
+
+
+def run_numbers(repository: Repository) -> list[int]:
+    """List the numbers of all runs, in order."""
+    found = [name[len(RUNS) :] for name in repository.refs.names(RUNS)]
+    return sorted(int(number) for number in found if number.isdigit())
+
+
+def _inputs(context: HubContext) -> dict[str, Entry]:
+    repository, spec = context.repository, context.spec
+    settings = spec.model_dump(mode="json", by_alias=True, exclude={"rounds", "sites"})
+    environment = {"python": platform.python_version(), "machine": platform.machine(), "numpy": np.__version__}
+    return {
+        "contract": repository.add_blob(context.contract.text),
+        "pipeline": repository.add_json(settings),
+        "code": repository.add_json({"fedloom": __version__, **context.code}),
+        "environment": repository.add_json(environment),
+        "sites": repository.add_json({site: dict(context.site_inputs[site]) for site in context.sites}),
+    }
+
+
+def _changed(context: HubContext, tip: Digest) -> list[str]:
+    then = context.repository.part(tip, "inputs")
+    before = context.repository.tree(then.id) if then else {}
+    now = _inputs(context)
+    return [name for name in now if before.get(name) != now[name]]
+
+
+def _preprocessing(context: HubContext) -> Entry:
+    repository = context.repository
+    names = repository.add_json(list(feature_names(context.contract)))
+    return repository.add_tree({"features": names, "scaling": repository.add_tensors(context.scaling)})
+

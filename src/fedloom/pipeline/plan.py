@@ -1,0 +1,166 @@
+"""The plan: the whole pipeline checked before anything runs, and what it will let out of every site.
+
+Rules: a plan is made from files people wrote, never from a site's rows. Everything that cannot work is a refusal;
+all refusals are collected, so that one look is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from fedloom.learners.guard import GuardedLearner
+from fedloom.pipeline.build import build_learner, build_strategy
+from fedloom.pipeline.contract import Contract, read_contract
+from fedloom.pipeline.features import feature_names, outputs
+from fedloom.pipeline.rules import Rule
+from fedloom.pipeline.source import Source
+from fedloom.pipeline.spec import FILE, PipelineSpec, read_spec
+from fedloom.pipeline.stages.catalog import STAGES
+from fedloom.pipeline.stages.stage import Draft, Leaving, Stage
+from fedloom.values import Layout, generator, layout
+from fedloom.versions.merging.strategy import MergeStrategy
+
+_REGRESSION = {"loss", "mae", "rmse", "r2"}
+_CLASSIFICATION = {"loss", "accuracy", "auc", "brier", "ece"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A pipeline that has been read and checked; it can run when `refusals` is empty."""
+
+    folder: Path
+    spec: PipelineSpec
+    contract: Contract
+    learner: GuardedLearner
+    strategy: MergeStrategy
+    order: tuple[Stage, ...]
+    model: Layout
+    leaving: tuple[Leaving, ...]
+    refusals: tuple[str, ...]
+
+    @property
+    def model_bytes(self) -> int:
+        """Size of one model."""
+        return sum(spec.nbytes for spec in self.model)
+
+
+def make_plan(
+    folder: Path, *, rounds: int | None = None, seed: int | None = None, pools_rows: bool, more: Sequence[str] = ()
+) -> Plan:
+    """Read and check a project; `rounds` and `seed` override the file.
+
+    pools_rows: whether somebody may hold all rows (a simulation). more: refusals found elsewhere, such as a
+    missing site file. Raises SpecError or LearnerError when a file cannot even be read.
+    """
+    spec, source = read_spec(folder / FILE)
+    chosen = {"rounds": rounds, "seed": seed}
+    spec = spec.model_copy(update={name: value for name, value in chosen.items() if value is not None})
+    contract = read_contract(folder / spec.contract)
+    learner, strategy = build_learner(spec, source, folder), build_strategy(spec, source)
+    refusals = [
+        *_stage_refusals(spec, source),
+        *_learner_refusals(spec, contract, learner, strategy, source),
+        *_site_refusals(spec, strategy, source),
+        *_split_refusals(spec, contract, source),
+        *_gate_refusals(spec, learner, source),
+        *_baseline_refusals(spec, source, pools_rows=pools_rows),
+        *more,
+    ]
+    names, width = spec.stages.present(), len(feature_names(contract))
+    order = tuple(STAGES[name] for name in _ordered(names))
+    model = layout(learner.initial_parameters(width, outputs(contract), generator(spec.seed, "initial")))
+    draft = Draft(spec, contract, learner.task, width, outputs(contract), model)
+    leaving = tuple(line for stage in order for line in stage.leaving(draft)) if not refusals else ()
+    return Plan(folder, spec, contract, learner, strategy, order, model, leaving, tuple(refusals))
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    """Sort stages so that each comes after those whose artifacts it needs or uses."""
+    makers = {artifact: name for name in names for artifact in STAGES[name].makes}
+    graph = {
+        name: {makers[a] for a in (*STAGES[name].needs, *STAGES[name].uses) if a in makers} for name in names
+    }
+    return list(TopologicalSorter(graph).static_order())
+
+
+def _stage_refusals(spec: PipelineSpec, source: Source) -> Iterable[str]:
+    names = spec.stages.present()
+    made = {artifact for name in names for artifact in STAGES[name].makes}
+    makers = {artifact: stage.name for stage in STAGES.values() for artifact in stage.makes}
+    for name in names:
+        for artifact in STAGES[name].needs:
+            if artifact not in made:
+                problem = f"stage needs '{artifact}', which `{makers[artifact]}` makes: add `{makers[artifact]}:` to stages"
+                yield str(source.error(("stages", name), problem))
+    if "train" not in names:
+        yield str(source.error(("stages",), "there is nothing to do without a `train:` stage"))
+    try:
+        _ordered(names)
+    except CycleError as error:  # cannot happen with our own stages; a third party's may be circular
+        yield str(source.error(("stages",), f"stages need each other in a circle: {error.args[1]}"))
+
+
+def _learner_refusals(
+    spec: PipelineSpec, contract: Contract, learner: GuardedLearner, strategy: MergeStrategy, source: Source
+) -> Iterable[str]:
+    label, classes = contract.label, len(contract.label.codes)
+    fits = {"binary": classes == 2, "multiclass": classes > 2, "regression": classes == 0}
+    if not fits[learner.task]:
+        held = f"has {classes} classes" if classes else "is a number"
+        problem = f"'{spec.learner.use}' does {learner.task} here, and label '{label.name}' of the contract {held}"
+        yield str(source.error(("learner",), problem))
+    if strategy.proximal_mu > 0 and not learner.supports_proximal:
+        problem = f"'{spec.strategy.use}' needs a proximal term, which learner '{spec.learner.use}' cannot train with"
+        yield str(source.error(("strategy",), problem))
+
+
+def _site_refusals(spec: PipelineSpec, strategy: MergeStrategy, source: Source) -> Iterable[str]:
+    policy, place = spec.participation, "participation"
+    for name in policy.require:
+        if name not in spec.sites:
+            yield str(source.error((place, "require"), f"no site '{name}' among {', '.join(sorted(spec.sites))}"))
+    if policy.min_sites is not None and policy.min_sites > len(spec.sites):
+        problem = f"{policy.min_sites} sites are demanded and only {len(spec.sites)} are listed"
+        yield str(source.error((place, "min_sites"), problem))
+    least = policy.min_sites or (1 if policy.partial_allowed else len(spec.sites))
+    if least < strategy.minimum:
+        problem = (
+            f"'{spec.strategy.use}' needs {strategy.minimum} contributions, and a round may have {least}: "
+            f"set participation.min_sites to {strategy.minimum} or more"
+        )
+        yield str(source.error(("strategy",), problem))
+
+
+def _split_refusals(spec: PipelineSpec, contract: Contract, source: Source) -> Iterable[str]:
+    if spec.split.column is None:
+        return
+    column = contract.column(spec.split.column)
+    if column is None or column.role != "split":
+        problem = f"'{spec.split.column}' is no column with role split in {spec.contract}"
+        yield str(source.error(("split", "column"), problem))
+
+
+def _gate_refusals(spec: PipelineSpec, learner: GuardedLearner, source: Source) -> Iterable[str]:
+    if spec.stages.gate is None:
+        return
+    known = _REGRESSION if learner.task == "regression" else _CLASSIFICATION
+    local = spec.stages.evaluate is not None and "local" in spec.stages.evaluate.baselines
+    for index, text in enumerate(spec.stages.gate.require):
+        place = ("stages", "gate", "require", index)
+        figure = Rule.parse(text).figure
+        if figure == "worse_off" and not local:
+            yield str(source.error(place, "`worse_off` needs `baselines: [local]` in the evaluate stage"))
+        elif figure.rsplit(".", 1)[-1] not in known | {"worse_off", "participation"}:
+            yield str(source.error(place, f"there is no {figure} for {learner.task}; use {', '.join(sorted(known))}"))
+
+
+def _baseline_refusals(spec: PipelineSpec, source: Source, *, pools_rows: bool) -> Iterable[str]:
+    names = spec.stages.evaluate.baselines if spec.stages.evaluate else ()
+    if "pooled" in names and not pools_rows:
+        problem = "the pooled baseline needs all rows in one place, which only a simulation has: take it out"
+        yield str(source.error(("stages", "evaluate", "baselines"), problem))
+
+

@@ -1,0 +1,209 @@
+"""pipeline.yaml: what a person writes to describe a federation, and its JSON Schema for editors."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from fedloom.engine.scenario import Faults, Scenario
+from fedloom.pipeline.rules import Rule
+from fedloom.pipeline.source import Source, read_yaml, validate
+
+FILE = "pipeline.yaml"
+SITE_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+
+SiteName = Annotated[str, Field(pattern=SITE_NAME)]
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def _seconds(value: Any) -> Any:
+    """Read `90`, `90s`, `5m` or `1h` as seconds."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*([0-9.]+)\s*(ms|s|min|m|h)\s*", value)
+        if not found:
+            raise ValueError(f"'{value}' is no duration; write for example 30s, 5m or 1h")
+        return float(found.group(1)) * _UNITS[found.group(2)]
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+
+
+class Use(BaseModel):
+    """A part chosen by name, with its options beside it; `fedavg` alone is short for `{use: fedavg}`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    use: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"use": value} if isinstance(value, str) else value
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What stands beside `use`."""
+        return dict(self.model_extra or {})
+
+
+class Split(_Model):
+    """Which of a site's rows are held out: a random share, or what a column of the contract says."""
+
+    test: float | None = Field(default=None, gt=0, lt=1, description="share of each site's rows held out for testing")
+    column: str | None = Field(default=None, description="contract column that says 'test' for held-out rows")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Split:
+        if (self.test is None) == (self.column is None):
+            raise ValueError("give either `test: 0.3` (a share) or `column: NAME` (a contract column)")
+        return self
+
+
+class Participation(_Model):
+    """What a round needs to count. Without any field, every invited site must answer."""
+
+    min_sites: int | None = Field(default=None, ge=1, description="fewest sites that must answer")
+    require: tuple[SiteName, ...] = Field(default=(), description="sites that must answer")
+    min_weight: float | None = Field(default=None, gt=0, le=1, description="least share of all rows that must answer")
+    deadline: Seconds | None = Field(default=None, description="how long a round waits for a site: 30s, 5m, 1h")
+
+    @property
+    def partial_allowed(self) -> bool:
+        """Whether a round may go on without somebody."""
+        return self.min_sites is not None or self.min_weight is not None or bool(self.require)
+
+
+class ContractStage(_Model):
+    """Check every site's data against the data contract, at the site."""
+
+    min_rows: int = Field(default=10, ge=1, description="fewest rows a site must hold")
+    single_class: Literal["refuse", "allow"] = Field(default="refuse", description="a site with one class only")
+
+
+class FitStage(_Model):
+    """Fit the preprocessing from sums over all sites."""
+
+    standardize: Literal["global", "site", "none"] = Field(
+        default="global", description="global: one mean and sd from federated sums; site: each site its own"
+    )
+    missing: Literal["drop", "mean"] = Field(
+        default="drop", description="drop rows with a missing value, or put the column's mean in"
+    )
+
+
+class TrainStage(_Model):
+    """Train at the sites and merge, round by round."""
+
+    epochs: int = Field(default=1, ge=1)
+    batch_size: int | None = Field(default=32, ge=1, description="rows a step; null for all rows at once")
+    learning_rate: float = Field(default=0.05, gt=0)
+
+
+class EvaluateStage(_Model):
+    """Measure every round's model at every site, and the last one against baselines."""
+
+    baselines: tuple[Literal["pooled", "local"], ...] = Field(
+        default=(), description="pooled: trained on all rows (simulation only); local: each site alone"
+    )
+
+
+class GateStage(_Model):
+    """Refuse to register a model that is not good enough."""
+
+    require: tuple[str, ...] = Field(min_length=1, description="rules such as `auc >= 0.8`")
+
+    @field_validator("require")
+    @classmethod
+    def _parses(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
+        for rule in rules:
+            Rule.parse(rule)
+        return rules
+
+
+class RegisterStage(_Model):
+    """Point a branch to the model that passed, and write it as a file."""
+
+    ref: str = Field(default="main", pattern=r"^[a-z0-9][a-z0-9._/-]*$")
+
+
+class Stages(_Model):
+    """The stages that run, each with its settings; a stage that is not named does not run."""
+
+    contract: ContractStage | None = None
+    fit: FitStage | None = None
+    train: TrainStage | None = None
+    evaluate: EvaluateStage | None = None
+    gate: GateStage | None = None
+    register_: RegisterStage | None = Field(default=None, alias="register")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_names(cls, value: Any) -> Any:
+        # `fit:` with nothing behind it means "with its defaults".
+        return {k: {} if v is None else v for k, v in value.items()} if isinstance(value, dict) else value
+
+    def present(self) -> tuple[str, ...]:
+        """Name the stages that run, in the order of the file format."""
+        settings = {field.alias or name: getattr(self, name) for name, field in type(self).model_fields.items()}
+        return tuple(name for name, setting in settings.items() if setting is not None)
+
+
+class PipelineSpec(_Model):
+    """A federated pipeline."""
+
+    name: str = Field(pattern=SITE_NAME, description="short name; commits and files carry it")
+    purpose: str = Field(min_length=1, description="what the model is for; data stewards decide by it")
+    contract: str = Field(description="data contract file, relative to this one")
+    sites: dict[SiteName, str] = Field(min_length=1, description="site name → adapter file, relative to this one")
+    learner: Use = Field(description="linear, mlp, sklearn, torch, or your own as file.py:Class")
+    strategy: Use = Field(default=Use(use="fedavg"), description="how contributions are merged")
+    split: Split = Field(default=Split(test=0.3))
+    participation: Participation = Field(default=Participation())
+    rounds: int = Field(default=10, ge=1)
+    seed: int = Field(default=0, ge=0)
+    stages: Stages
+
+
+class _FaultsModel(_Model):
+    drop: frozenset[str] = frozenset()
+    delay: dict[str, Seconds] = Field(default_factory=dict)
+    corrupt: frozenset[str] = frozenset()
+    duplicate: frozenset[str] = frozenset()
+
+
+class _ScenarioModel(_Model):
+    rounds: dict[int, _FaultsModel]
+    verbs: frozenset[Literal["contract", "fit", "train", "evaluate", "local"]] = frozenset({"train"})
+
+
+def read_spec(path: Path) -> tuple[PipelineSpec, Source]:
+    """Read a pipeline file; raises SpecError with every complaint at once."""
+    source = read_yaml(path)
+    return validate(PipelineSpec, source), source
+
+
+def read_scenario(path: Path, sites: frozenset[str]) -> Scenario:
+    """Read a scenario file: faults to inject, by round; raises SpecError for a site that is not in the pipeline."""
+    source = read_yaml(path)
+    model = validate(_ScenarioModel, source)
+    rounds = {number: Faults(**dict(faults)) for number, faults in model.rounds.items()}
+    for number, faults in rounds.items():
+        for site in sorted(faults.sites() - sites):
+            raise source.error(("rounds", number), f"no site '{site}' in the pipeline: {', '.join(sorted(sites))}")
+    return Scenario(rounds, frozenset(model.verbs))
+
+
+def json_schema() -> dict[str, Any]:
+    """Make the JSON Schema of pipeline.yaml, for editors."""
+    schema = PipelineSpec.model_json_schema()
+    # The short form `strategy: fedavg` is allowed too.
+    schema["$defs"]["Use"] = {"anyOf": [{"type": "string"}, schema["$defs"]["Use"]]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

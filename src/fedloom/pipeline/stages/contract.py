@@ -1,0 +1,65 @@
+"""contract: every site checks its own table against the data contract; the hub hears counts and digests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+
+import numpy as np
+
+from fedloom.engine.wire import Message
+from fedloom.errors import SiteDataError
+from fedloom.pipeline.checks.catalog import CHECKS
+from fedloom.pipeline.context import HubContext, SiteContext
+from fedloom.pipeline.exchange import Exchange, task
+from fedloom.pipeline.spec import ContractStage
+from fedloom.pipeline.stages.stage import ROWS, Draft, Leaving, SiteHalf
+
+VERB = "contract"
+_NO_DIGEST = "0" * 64
+
+
+class ContractCheck:
+    """The stage."""
+
+    name = "contract"
+    needs: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    makes = ("data",)
+
+    def answers(self) -> Mapping[str, SiteHalf]:
+        """Answer `contract`."""
+        return {VERB: check_site}
+
+    def leaving(self, draft: Draft) -> Iterator[Leaving]:  # noqa: ARG002  the same for every pipeline
+        """Leave the number of rows, two digests, and findings (names and counts) where there are any."""
+        body = {"digests": {"adapter": _NO_DIGEST, "data": _NO_DIGEST}, "findings": []}
+        reply = Message(VERB, 0, body)
+        yield Leaving.of(self.name, "row count, digests of data and adapter, findings", reply, (ROWS,))
+
+    def run(self, context: HubContext) -> str:
+        """Ask every site; stop when one refuses or cannot read its data."""
+        exchange = Exchange(context.engine, task(Message(VERB, 0)), context.sites)
+        refused: list[str] = []
+        notes = 0
+        for site, reply in exchange:
+            context.rows[site] = float(reply.tensors["rows"])
+            context.site_inputs[site] = reply.body["digests"]
+            findings = reply.body["findings"]
+            refused += [f"site {site}: {f['message']}" for f in findings if f["severity"] == "refuse"]
+            notes += sum(f["severity"] == "note" for f in findings)
+        refused += [f"site {site}: {reason}" for site, status, reason in exchange.outcomes if status != "answered"]
+        if refused:
+            raise SiteDataError("\n".join(refused))
+        rows = int(sum(context.rows.values()))
+        told = f", {notes} notes" if notes else ""
+        return f"{len(context.sites)} sites hold {rows:,} rows that fit {context.contract.id} {context.contract.version}{told}"
+
+
+def check_site(context: SiteContext, asked: Message) -> Message:
+    """Run every check on this site's table."""
+    columns = context.data.columns()
+    settings = context.spec.stages.contract or ContractStage()
+    findings = [asdict(found) for check in CHECKS.values() for found in check(context.contract, columns, settings)]
+    body = {"digests": dict(context.data.digests()), "findings": findings}
+    return Message(asked.verb, asked.round, body, {"rows": np.array(float(columns.rows))})

@@ -1,0 +1,57 @@
+"""fit: mean and standard deviation of every feature over all sites, from three sums a site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from fedloom.engine.wire import Message
+from fedloom.pipeline import features
+from fedloom.pipeline.context import HubContext, SiteContext, scope
+from fedloom.pipeline.exchange import Exchange, task
+from fedloom.pipeline.participation import judge
+from fedloom.pipeline.stages.stage import Draft, Leaving, SiteHalf
+from fedloom.errors import RoundFailedError
+from fedloom.values import Tensors, TensorSpec
+
+VERB = "fit"
+
+
+class FederatedFit:
+    """The stage."""
+
+    name = "fit"
+    needs = ("data",)
+    uses: tuple[str, ...] = ()
+    makes = ("scaling",)
+
+    def answers(self) -> Mapping[str, SiteHalf]:
+        """Answer `fit`."""
+        return {VERB: sums_of_site}
+
+    def leaving(self, draft: Draft) -> Iterator[Leaving]:
+        """Leave count, sum and sum of squares per feature; nothing when every site scales for itself."""
+        if scope(draft.spec) == "global":
+            specs = (TensorSpec("moments", "F64", (3, draft.width)),)
+            what = f"count, sum, sum of squares of {draft.width} features"
+            yield Leaving.of(self.name, what, Message(VERB, 0), specs)
+
+    def run(self, context: HubContext) -> str:
+        """Add up the sums of all sites and keep mean and scale for every later stage."""
+        width = len(features.feature_names(context.contract))
+        if scope(context.spec) != "global":
+            context.scaling = features.identity(width)
+            return f"{width} features, standardised by each site on its own" if scope(context.spec) == "site" else ""
+        exchange = Exchange(context.engine, task(Message(VERB, 0)), context.sites, context.spec.participation.deadline)
+        total: Tensors = {}
+        for _, reply in exchange:
+            total = {"moments": total["moments"] + reply.tensors["moments"]} if total else dict(reply.tensors)
+        verdict = judge(context.spec.participation, exchange.outcomes, context.rows)
+        if verdict.status == "failed":
+            raise RoundFailedError(f"fit: {verdict.describe()}")
+        context.scaling = features.scaling(total)
+        return f"{width} features standardised over {len(verdict.answered)} sites"
+
+
+def sums_of_site(context: SiteContext, asked: Message) -> Message:
+    """Sum this site's training rows."""
+    return Message(asked.verb, asked.round, {}, features.moments(context.parts.train.features))

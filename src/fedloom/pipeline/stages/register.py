@@ -1,0 +1,36 @@
+"""register: point a branch to the model that passed, and write it as a file other tools read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from fedloom.pipeline.context import HubContext
+from fedloom.pipeline.stages.stage import Draft, Leaving, SiteHalf
+
+
+class Register:
+    """The stage."""
+
+    name = "register"
+    needs = ("model",)
+    uses = ("verdict", "metrics")
+    makes = ("release",)
+
+    def answers(self) -> Mapping[str, SiteHalf]:
+        """Ask the sites nothing."""
+        return {}
+
+    def leaving(self, draft: Draft) -> Iterator[Leaving]:  # noqa: ARG002  nothing leaves a site
+        """Leave nothing."""
+        return iter(())
+
+    def run(self, context: HubContext) -> str:
+        """Move the branch by compare-and-set and export the model."""
+        assert context.run is not None
+        assert context.spec.stages.register_ is not None
+        refs, name = context.repository.refs, f"heads/{context.spec.stages.register_.ref}"
+        current = refs.get(name)
+        if current != context.run.tip:
+            refs.compare_and_set(name, current, context.run.tip, context.run.name)
+        path = context.export(context.run.tip)
+        return f"{name} is now {context.run.tip[:12]}, model in {path}"

@@ -1,0 +1,1 @@
+"""EDGE AGENT: what runs where the data is. Nothing leaves but through `outbox.py`."""

@@ -1,0 +1,85 @@
+"""A site's rows: a CSV file read through the site's adapter. Only contract columns are kept, everything else is dropped.
+
+Rules: messages name files, columns and counts; a cell's value never gets into one.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from fedloom.errors import SiteDataError
+from fedloom.pipeline.columns import Columns, Table, read_columns
+from fedloom.pipeline.contract import Contract
+from fedloom.site.adapter import Adapter, ColumnMap, read_adapter
+from fedloom.values import Digest, sha256
+
+
+@dataclass(frozen=True)
+class CsvData:
+    """A CSV file behind an adapter file."""
+
+    adapter_path: Path
+    contract: Contract
+
+    @property
+    def path(self) -> Path:
+        """Where the rows are."""
+        return self.adapter_path.parent / self._adapter.source
+
+    def columns(self) -> Columns:
+        """Read the file by the contract; raises SiteDataError when it is missing, empty or no table."""
+        return read_columns(self.contract, self._table())
+
+    def digests(self) -> Mapping[str, Digest]:
+        """Name adapter and data by the SHA-256 of their bytes."""
+        return {"adapter": sha256(self.adapter_path.read_bytes()), "data": sha256(self._bytes)}
+
+    @cached_property
+    def _adapter(self) -> Adapter:
+        return read_adapter(self.adapter_path, self.contract)
+
+    @cached_property
+    def _bytes(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            raise SiteDataError(f"no file {self.path}: correct `source` in {self.adapter_path}") from None
+        except OSError as error:
+            raise SiteDataError(f"{self.path} cannot be read: {error.strerror}") from None
+
+    def _table(self) -> Table:
+        rows = list(csv.reader(io.StringIO(self._text()), delimiter=self._adapter.delimiter))
+        rows = [row for row in rows if row]
+        if not rows:
+            raise SiteDataError(f"{self.path} is empty")
+        header = list(self._adapter.header) if self._adapter.header else [name.strip() for name in rows.pop(0)]
+        for number, row in enumerate(rows, start=1 if self._adapter.header else 2):
+            if len(row) != len(header):
+                raise SiteDataError(
+                    f"{self.path}: line {number} has {len(row)} fields, and there are {len(header)} columns: "
+                    f"check `delimiter` in {self.adapter_path}"
+                )
+        position = {name: index for index, name in enumerate(header)}
+        maps = {column.name: self._adapter.columns.get(column.name, ColumnMap()) for column in self.contract.columns}
+        found = {name: position.get(how.from_ or name) for name, how in maps.items()}
+        return {
+            name: self._cells([row[index] for row in rows], maps[name]) for name, index in found.items() if index is not None
+        }
+
+    def _cells(self, cells: list[str], how: ColumnMap) -> list[str | None]:
+        absent = {*self._adapter.missing, *how.missing}
+        stripped = [cell.strip() for cell in cells]
+        return [None if cell in absent else how.codes.get(cell, cell) for cell in stripped]
+
+    def _text(self) -> str:
+        try:
+            data = gzip.decompress(self._bytes) if self.path.suffix == ".gz" else self._bytes
+            return data.decode("utf-8-sig")
+        except (UnicodeDecodeError, EOFError, OSError) as error:
+            raise SiteDataError(f"{self.path} is no readable UTF-8 CSV file ({type(error).__name__})") from None

@@ -1,0 +1,1 @@
+"""METRICS AND RECORDS: what a model is worth, and what happened while it was made."""

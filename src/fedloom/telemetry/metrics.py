@@ -1,0 +1,184 @@
+"""Model quality, pure: a site turns predictions into sums, sums of sites add up, sums become metrics.
+
+Rules: statistics are tensors that add elementwise, so pooled figures need no row to leave a site and are the same
+as if all rows lay in one place. Scores are counted on a grid that is uniform in log-odds (256 cells from -8 to 8);
+AUC from it differs from the exact AUC by at most `auc_error`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedloom.values import Layout, Tensors, layout
+
+Metrics: TypeAlias = Mapping[str, float | None]
+"""Names to figures; None where a figure is undefined, such as the AUC of one class."""
+
+CELLS = 256
+RELIABILITY_BINS = 10
+_EDGES = np.linspace(-8.0, 8.0, CELLS + 1)[1:-1]
+_TINY = 1e-12
+
+HIGHER_IS_BETTER = {
+    "accuracy": True,
+    "auc": True,
+    "r2": True,
+    "loss": False,
+    "brier": False,
+    "ece": False,
+    "mae": False,
+    "rmse": False,
+}
+"""Every metric a gate can ask for, and which way is up."""
+
+
+def statistics(task: str, predictions: NDArray[np.float64], labels: NDArray[np.generic]) -> Tensors:
+    """Turn one site's predictions into statistics that add up.
+
+    task: binary, multiclass or regression; `predictions` and `labels` as the learner protocol states them.
+    """
+    if task == "binary":
+        return _binary(predictions, labels.astype(np.int64))
+    if task == "multiclass":
+        return _multiclass(predictions, labels.astype(np.int64))
+    return _regression(predictions, labels.astype(np.float64))
+
+
+def statistics_layout(task: str, outputs: int) -> Layout:
+    """Describe what `statistics` gives, so that the plan can say what will leave a site."""
+    labels = np.zeros(0, np.int64)
+    shape = (0, outputs) if task == "multiclass" else (0,)
+    found = statistics(task, np.zeros(shape), labels)
+    return layout(found)
+
+
+def add(total: Tensors, more: Tensors) -> Tensors:
+    """Add the statistics of one more site; {} is the empty sum."""
+    return {name: total[name] + more[name] for name in more} if total else dict(more)
+
+
+def metrics(task: str, stats: Tensors) -> Metrics:
+    """Turn statistics into figures; all None when there are no rows."""
+    rows = int(stats["rows"])
+    if rows == 0:
+        return {"rows": 0.0}
+    if task == "regression":
+        return _regression_metrics(rows, stats)
+    found: dict[str, float | None] = {
+        "rows": float(rows),
+        "loss": float(stats["loss_sum"]) / rows,
+        "accuracy": float(stats["correct"]) / rows,
+        "brier": float(stats["brier_sum"]) / rows,
+        "ece": _calibration_error(stats["reliability"], rows),
+    }
+    areas = [_auc(cells) for cells in stats["scores"]]
+    known = [area for area in areas if area is not None]
+    found["auc"] = float(np.mean([area for area, _ in known])) if known else None
+    found["auc_error"] = float(np.mean([error for _, error in known])) if known else None
+    return found
+
+
+def unweighted(per_site: Mapping[str, Metrics]) -> Metrics:
+    """Average each figure over sites, every site counting the same; sites where it is undefined are left out."""
+    names = sorted({name for found in per_site.values() for name in found} - {"rows", "auc_error"})
+    columns = {name: [found.get(name) for found in per_site.values()] for name in names}
+    known = {name: [value for value in values if value is not None] for name, values in columns.items()}
+    return {name: float(np.mean(values)) if values else None for name, values in known.items()}
+
+
+def worst(per_site: Mapping[str, Metrics], name: str) -> tuple[str, float] | None:
+    """Find the site where a metric is worst, and its figure."""
+    known = {site: value for site, found in per_site.items() if (value := found.get(name)) is not None}
+    if not known:
+        return None
+    choose = min if HIGHER_IS_BETTER[name] else max
+    site = choose(sorted(known), key=lambda s: known[s])
+    return site, known[site]
+
+
+def _binary(probability: NDArray[np.float64], labels: NDArray[np.int64]) -> Tensors:
+    p = np.clip(probability, _TINY, 1 - _TINY)
+    true = labels == 1
+    cells = np.searchsorted(_EDGES, np.log(p) - np.log1p(-p), side="right")
+    scores = np.zeros((1, 2, CELLS), np.uint32)
+    np.add.at(scores[0], (labels, cells), 1)
+    return {
+        "rows": np.array(len(labels), np.int64),
+        "correct": np.array(np.count_nonzero((p >= 0.5) == true), np.int64),
+        "loss_sum": np.array(-np.log(np.where(true, p, 1 - p)).sum()),
+        "brier_sum": np.array(((p - true) ** 2).sum()),
+        "reliability": _reliability(p, true),
+        "scores": scores,
+    }
+
+
+def _multiclass(probability: NDArray[np.float64], labels: NDArray[np.int64]) -> Tensors:
+    p = np.clip(probability, _TINY, 1 - _TINY)
+    rows, classes = p.shape
+    one_hot = labels[:, None] == np.arange(classes)
+    guess = p.argmax(axis=1) if rows else labels
+    correct = guess == labels
+    cells = np.searchsorted(_EDGES, np.log(p) - np.log1p(-p), side="right")
+    scores = np.zeros((classes, 2, CELLS), np.uint32)
+    np.add.at(scores, (np.arange(classes)[None, :], one_hot.astype(np.int64), cells), 1)
+    return {
+        "rows": np.array(rows, np.int64),
+        "correct": np.array(np.count_nonzero(correct), np.int64),
+        "loss_sum": np.array(-np.log(p[np.arange(rows), labels]).sum()),
+        "brier_sum": np.array(((p - one_hot) ** 2).sum()),
+        "reliability": _reliability(p[np.arange(rows), guess], correct),
+        "scores": scores,
+    }
+
+
+def _regression(values: NDArray[np.float64], labels: NDArray[np.float64]) -> Tensors:
+    residual = values - labels
+    return {
+        "rows": np.array(len(labels), np.int64),
+        "absolute_sum": np.array(np.abs(residual).sum()),
+        "square_sum": np.array((residual**2).sum()),
+        "label_sum": np.array(labels.sum()),
+        "label_square_sum": np.array((labels**2).sum()),
+    }
+
+
+def _regression_metrics(rows: int, stats: Tensors) -> Metrics:
+    mse = float(stats["square_sum"]) / rows
+    mean = float(stats["label_sum"]) / rows
+    variance = float(stats["label_square_sum"]) / rows - mean**2
+    return {
+        "rows": float(rows),
+        "loss": mse,
+        "mae": float(stats["absolute_sum"]) / rows,
+        "rmse": mse**0.5,
+        "r2": 1 - mse / variance if variance > _TINY else None,
+    }
+
+
+def _reliability(confidence: NDArray[np.float64], hit: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Count rows, sum confidence and hits in ten equal bins of confidence; shape (10, 3)."""
+    bins = np.minimum((confidence * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
+    columns = [np.ones_like(confidence), confidence, hit.astype(np.float64)]
+    return np.stack([np.bincount(bins, column, RELIABILITY_BINS) for column in columns], axis=1)
+
+
+def _calibration_error(reliability: NDArray[np.float64], rows: int) -> float:
+    """Compute the expected calibration error (Naeini et al. 2015)."""
+    return float(np.abs(reliability[:, 1] - reliability[:, 2]).sum() / rows)
+
+
+def _auc(cells: NDArray[np.uint32]) -> tuple[float, float] | None:
+    """Compute AUC (Mann-Whitney) from counts by label and cell, and how far it can be off; None for one class."""
+    negative, positive = cells.astype(np.float64)
+    pairs = negative.sum() * positive.sum()
+    if pairs == 0:
+        return None
+    below = np.cumsum(negative) - negative
+    ties = float((positive * negative).sum())
+    return float(positive @ below + ties / 2) / pairs, ties / 2 / pairs
+
+

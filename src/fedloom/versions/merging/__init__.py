@@ -1,0 +1,1 @@
+"""MERGING, pure: contributions become new tensors. One file a family of strategies, named in `catalog.py`."""
