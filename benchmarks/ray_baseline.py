@@ -13,7 +13,7 @@ import json
 import os
 import statistics
 import time
-from functools import lru_cache
+from functools import cache
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -31,7 +31,7 @@ def start() -> Tensors:
     return LEARNER.initial_parameters(64, 10, generator(0))
 
 
-@lru_cache(maxsize=None)
+@cache
 def shard(client: int, clients: int) -> Examples:
     """Cut one client's rows from scikit-learn's digits, pixels scaled to 0..1; loaded once in a process."""
     features, labels = _digits()
@@ -57,7 +57,12 @@ def measure(clients: int, rounds: int) -> list[float]:
 
         moments: list[float] = []
         options = {
-            "init_args": {"address": "local", "log_to_driver": False, "logging_level": "ERROR"},
+            "init_args": {
+                "address": "local",
+                "log_to_driver": False,
+                "logging_level": "ERROR",
+                "_temp_dir": home,
+            },
             "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
         }
         run_simulation(_server(rounds, moments), _client(clients), clients, backend_config=options)
@@ -107,7 +112,7 @@ def _array(value: np.ndarray):
     return Array(np.ascontiguousarray(value))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _digits() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits
 

@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.linear_model import LogisticRegression, Ridge
-from tests.suites.learner import FEATURES, ROWS, LearnerSuite
 
 from fedloom.learners.learner import Examples, Training
 from fedloom.learners.linear import Linear, link, predictions, score_loss, targets
 from fedloom.values import generator
+from tests.suites.learner import FEATURES, ROWS, LearnerSuite
 
 LONG = Training(epochs=4000, batch_size=None, learning_rate=0.5)
 TASKS = st.sampled_from(["binary", "multiclass"])

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from tests.suites.learner import FEATURES, LearnerSuite, separable
 
 from fedloom.learners.learner import Training
 from fedloom.learners.mlp import Mlp
 from fedloom.values import generator
+from tests.suites.learner import FEATURES, LearnerSuite, separable
 
 
 class TestBinary(LearnerSuite):

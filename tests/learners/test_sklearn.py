@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from tests.suites.learner import LearnerSuite, separable
 
 from fedloom.errors import LearnerError
 from fedloom.learners.learner import Training
 from fedloom.learners.sklearn import Sklearn
 from fedloom.values import generator
+from tests.suites.learner import LearnerSuite, separable
 
 SGD = "sklearn.linear_model.SGDClassifier"
 LOG = {"loss": "log_loss", "alpha": 0.001}

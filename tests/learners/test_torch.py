@@ -5,13 +5,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.suites.learner import LearnerSuite, equal, separable  # noqa: E402
 from torch import nn  # noqa: E402  only where torch is
 
 from fedloom.errors import LearnerError  # noqa: E402
 from fedloom.learners.learner import Examples, Training  # noqa: E402
 from fedloom.learners.torch import Torch  # noqa: E402
 from fedloom.values import generator  # noqa: E402
+from tests.suites.learner import LearnerSuite, equal, separable  # noqa: E402
 
 NORMALISED = f"{__name__}:Normalised"
 

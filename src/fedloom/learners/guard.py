@@ -168,9 +168,9 @@ class GuardedLearner:
 
 
 def place_in_code(error: BaseException, module: str) -> str | None:
-    """Say where an exception comes from, as `file.py:12`; None where it comes from the call or import itself.
+    """Say where an exception comes from, as `file.py:12`; None where it is the call or import itself.
 
-    It is the innermost line outside of installed packages; else the innermost of `module`; else the innermost.
+    It is the innermost line outside of installed packages; else the innermost of `module`; else of any.
     """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name}:{error.lineno}"
@@ -183,10 +183,10 @@ def place_in_code(error: BaseException, module: str) -> str | None:
 
 
 def _frames(error: BaseException) -> list[tuple[str, int, str]]:
-    """File, line and module of each frame an exception passed, outermost first; without the import machinery."""
+    """List file, line and module of each frame an exception passed, outermost first."""
     frames = walk_tb(error.__traceback__)
     named = [(frame.f_code.co_filename, line, frame.f_globals.get("__name__", "")) for frame, line in frames]
-    return [frame for frame in named if frame[2].partition(".")[0] != "importlib"]
+    return [frame for frame in named if frame[2].partition(".")[0] != "importlib"]  # says nothing to a person
 
 
 def _sealed(tensors: Tensors) -> dict[str, Tensor]:

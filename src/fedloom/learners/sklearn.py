@@ -45,7 +45,7 @@ class ParameterHook(Protocol):
 
 @dataclass(frozen=True)
 class Sklearn:
-    """A scikit-learn estimator (Pedregosa et al. 2011), trained by `partial_fit` in minibatches.
+    """A scikit-learn estimator (Pedregosa et al. 2011), trained by `partial_fit`.
 
     estimator: where it is, such as `sklearn.linear_model.SGDClassifier`. options: its arguments. hook: a
     ParameterHook as `package.module:Class`. task: what it predicts. outputs: for multiclass, the number of
@@ -78,8 +78,8 @@ class Sklearn:
     ) -> Tensors:
         """Feed the site's rows to `partial_fit`, each epoch in a new order.
 
-        With a hook it is batch by batch. Linear estimators step row by row in any case, so they get an epoch a
-        call, which saves scikit-learn's checks.
+        With a hook it is batch by batch. Linear estimators step row by row in any case, so they get an epoch
+        a call, which saves scikit-learn's checks.
         """
         estimator = self._ready(parameters, examples.features.shape[1], training.learning_rate, rng)
         fed = training if self.hook else replace(training, batch_size=None)

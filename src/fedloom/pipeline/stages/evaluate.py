@@ -27,6 +27,8 @@ from fedloom.values import Tensors, generator
 
 VERB = "evaluate"
 LOCAL = "local"
+EVALUATION = "evaluation"
+"""Attestation that holds the comparison with the baselines."""
 CROSS_LIMIT = 20
 """Up to this many sites, each local model is measured at every site; beyond, only at home (it grows as sites^2)."""
 
@@ -83,7 +85,7 @@ class Evaluate:
             body["pooled"] = _pooled_baseline(context).as_json()
         if LOCAL in names:
             body.update(_local_baselines(context, found["sites"]))
-        repository.attest(tip, VERB, body)
+        repository.attest(tip, EVALUATION, body)
         context.evaluation = body
         return summary(context.learner.task, body)
 
