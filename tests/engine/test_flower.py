@@ -10,11 +10,11 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 
 import pytest
-from tests.suites.engine import SITES, Echo, EngineSuite, OneSleeps
 
 from fedloom.engine.flower import FlowerEngine, hub_side
 from fedloom.engine.port import Task
 from fedloom.errors import EngineError
+from tests.suites.engine import SITES, Echo, EngineSuite, OneSleeps
 
 pytestmark = [
     pytest.mark.slow,
@@ -192,9 +192,7 @@ class TestFlower(EngineSuite):
     def test_a_site_that_kills_its_worker_fails_alone(self):
         """A dead worker is replaced: its site has failed, the others answer, and so does the next task."""
         engine = self.make(OneDies(), SITES)
-        replies = {
-            r.site: r for r in engine.run(lambda: list(engine.exchange(Task("train", 1, b"x"), SITES)))
-        }
+        replies = {r.site: r for r in engine.run(lambda: list(engine.exchange(Task("train", 1, b"x"), SITES)))}
         assert replies["alpha"].status == "failed"
         assert "worker process died" in replies["alpha"].reason
         assert {r.status for s, r in replies.items() if s != "alpha"} == {"answered"}

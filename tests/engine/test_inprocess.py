@@ -58,9 +58,7 @@ def test_a_corrupt_reply_differs_in_one_byte():
 
 def test_a_duplicate_counts_once():
     """A reply delivered twice is yielded once."""
-    engine = InProcessEngine(
-        Echo(first_is_slow=False), scenario=Scenario({2: Faults(duplicate=frozenset(SITES))})
-    )
+    engine = InProcessEngine(Echo(first_is_slow=False), scenario=Scenario({2: Faults(duplicate=frozenset(SITES))}))
     got = engine.run(lambda: [r.site for r in engine.exchange(Task("train", 2, b"x"), SITES)])
     assert got == list(SITES)
 

@@ -106,9 +106,7 @@ def test_a_file_that_cannot_be_imported(text, words, tmp_path):
     message = told("learner.py:Mine", tmp_path)
     assert words in message
     assert "patient-4711" not in message
-    assert not [
-        name for name, module in sys.modules.items() if getattr(module, "__file__", "") == str(tmp_path)
-    ]
+    assert not [name for name, module in sys.modules.items() if getattr(module, "__file__", "") == str(tmp_path)]
 
 
 def test_missing_extra(tmp_path, monkeypatch):

@@ -182,9 +182,7 @@ def test_place_is_the_user_s_line_not_numpy_s():
     def fail(*_):
         np.linalg.inv(np.zeros((2, 3)))
 
-    assert f"LinAlgError in fit at test_guard.py:{fail.__code__.co_firstlineno + 1}" in told(
-        "fit", guarded(deed=fail)
-    )
+    assert f"LinAlgError in fit at test_guard.py:{fail.__code__.co_firstlineno + 1}" in told("fit", guarded(deed=fail))
 
 
 def test_place_of_a_call_that_never_began():
@@ -194,9 +192,7 @@ def test_place_of_a_call_that_never_began():
         def loss(self, parameters):
             return 0.0
 
-    with pytest.raises(
-        LearnerError, match=r"TypeError in loss at the call itself: it must take what Learner.loss"
-    ):
+    with pytest.raises(LearnerError, match=r"TypeError in loss at the call itself: it must take what Learner.loss"):
         GuardedLearner("short", Short()).loss(START, ROWS)
 
 

@@ -60,9 +60,7 @@ def test_softmax_reaches_the_optimum():
     learner = Linear("softmax", l2=0.1)
     model = trained(learner, examples, 3)
     best = LogisticRegression(C=1 / (0.1 * ROWS), tol=1e-10).fit(examples.features, examples.labels)
-    assert learner.predict(model, examples.features) == pytest.approx(
-        best.predict_proba(examples.features), abs=1e-4
-    )
+    assert learner.predict(model, examples.features) == pytest.approx(best.predict_proba(examples.features), abs=1e-4)
 
 
 def test_ridge_reaches_the_optimum():

@@ -60,9 +60,7 @@ def test_penalty_shrinks_weights_not_biases():
     start = Mlp().initial_parameters(FEATURES, 1, generator("l2"))
     once = Training(1, None, 0.5)
     plain, shrunk = (Mlp(l2=l2).fit(start, examples, once, generator(0)) for l2 in (0.0, 0.1))
-    assert plain["layer0.weights"] - shrunk["layer0.weights"] == pytest.approx(
-        0.05 * start["layer0.weights"], abs=1e-6
-    )
+    assert plain["layer0.weights"] - shrunk["layer0.weights"] == pytest.approx(0.05 * start["layer0.weights"], abs=1e-6)
     assert np.array_equal(plain["layer0.bias"], shrunk["layer0.bias"])
 
 

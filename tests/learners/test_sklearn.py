@@ -23,9 +23,7 @@ class Bayes:
         for name in self.names:
             setattr(estimator, name, tensors[name].copy())
         counts = tensors["class_count_"]
-        estimator.class_prior_ = (
-            counts / counts.sum() if counts.sum() else np.full(len(counts), 1 / len(counts))
-        )
+        estimator.class_prior_ = counts / counts.sum() if counts.sum() else np.full(len(counts), 1 / len(counts))
 
     def initial(self, features, outputs, rng):
         classes = max(outputs, 2)
@@ -104,9 +102,7 @@ def test_bayes_over_two_calls_is_bayes_over_all_rows():
 
     learner = Sklearn("sklearn.naive_bayes.GaussianNB", hook=f"{__name__}:Bayes")
     examples = separable(learner, 1)
-    half = [
-        type(examples)(examples.features[part], examples.labels[part]) for part in (np.s_[:50], np.s_[50:])
-    ]
+    half = [type(examples)(examples.features[part], examples.labels[part]) for part in (np.s_[:50], np.s_[50:])]
     model = learner.initial_parameters(3, 1, generator(0))
     for part in half:
         model = learner.fit(model, part, Training(1, None), generator(0))

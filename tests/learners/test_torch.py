@@ -79,9 +79,7 @@ def test_a_step_is_the_gradient():
     """Trained by one step on one row, logistic regression moves by rate * (label - 1/2) * row."""
     learner = InOneFile()
     start = {"weight": np.zeros((1, 2), np.float32), "bias": np.zeros(1, np.float32)}
-    model = learner.fit(
-        start, Examples(np.array([[2.0, -4.0]]), np.array([1])), Training(1, 1, 0.5), generator(0)
-    )
+    model = learner.fit(start, Examples(np.array([[2.0, -4.0]]), np.array([1])), Training(1, 1, 0.5), generator(0))
     assert model["weight"] == pytest.approx(np.array([[0.5, -1.0]]))
 
 
@@ -89,9 +87,7 @@ def test_torch_s_own_generator_is_put_back():
     """Training draws from torch's generator, and leaves it as it was."""
     learner = Torch(NORMALISED)
     before = torch.get_rng_state()
-    learner.fit(
-        learner.initial_parameters(3, 1, generator(0)), separable(learner, 1), Training(), generator(1)
-    )
+    learner.fit(learner.initial_parameters(3, 1, generator(0)), separable(learner, 1), Training(), generator(1))
     assert torch.equal(before, torch.get_rng_state())
 
 

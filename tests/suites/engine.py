@@ -112,7 +112,7 @@ class EngineSuite:
         def job():
             raise GateError("no")
 
-        with pytest.raises(GateError, match="^no$"):
+        with pytest.raises(GateError, match=r"^no$"):
             engine.run(job)
 
     def test_exchange_outside_run_is_refused(self):

@@ -104,9 +104,7 @@ class LearnerSuite:
         assert predicted.shape == shape
         if learner.task == "multiclass":
             assert np.allclose(predicted.sum(axis=1), 1)
-        assert learner.loss(model, examples) == pytest.approx(
-            _loss(learner.task, predicted, examples.labels), rel=1e-4
-        )
+        assert learner.loss(model, examples) == pytest.approx(_loss(learner.task, predicted, examples.labels), rel=1e-4)
 
     def test_no_rows_to_predict(self, learner, examples, start):
         """No rows give no predictions."""

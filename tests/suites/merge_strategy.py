@@ -109,9 +109,7 @@ class MergeStrategySuite:
         second = self.make().merge(first.tensors, iter(contributions()), first.state)
         assert layout(first.tensors) == layout(second.tensors) == layout(BASE)
         assert layout(first.state) == layout(second.state)
-        assert all(
-            isinstance(array, np.ndarray) for array in (*first.tensors.values(), *first.state.values())
-        )
+        assert all(isinstance(array, np.ndarray) for array in (*first.tensors.values(), *first.state.values()))
 
     def test_inputs_are_not_changed(self):
         """Base, contributions and state keep their bytes; what comes out shares no memory with them."""

@@ -18,6 +18,7 @@ from typing import Literal
 from fedloom.engine.port import Reply, SiteHandler, T, Task
 from fedloom.engine.scenario import Faults, Scenario
 from fedloom.errors import EngineError
+from fedloom.values import Buffer
 
 WorkerKind = Literal["threads", "processes"]
 
@@ -25,7 +26,7 @@ WorkerKind = Literal["threads", "processes"]
 class _Flight:
     """One invited site: where its reply will appear (None: the connection is lost), and how long it took."""
 
-    def __init__(self, site: str, future: Future[bytes | bytearray] | None) -> None:
+    def __init__(self, site: str, future: Future[Buffer] | None) -> None:
         self.site = site
         self.future = future
         self._invited = monotonic()
@@ -38,7 +39,7 @@ class _Flight:
         """From the invitation to the reply, however late the hub looks; to now while it is out."""
         return (self._finished or monotonic()) - self._invited
 
-    def _finish(self, _: Future[bytes | bytearray]) -> None:
+    def _finish(self, _: Future[Buffer]) -> None:
         self._finished = monotonic()
 
 
@@ -149,7 +150,7 @@ class InProcessEngine:
             self._pool = self._start()
 
 
-def _spoil(payload: bytes | bytearray) -> bytes:
+def _spoil(payload: Buffer) -> bytes:
     middle = len(payload) // 2
     return bytes(payload[:middle]) + bytes([payload[middle] ^ 0xFF]) + bytes(payload[middle + 1 :])
 
@@ -161,5 +162,5 @@ def _install(handler: SiteHandler) -> None:
     _installed[:] = [handler]
 
 
-def _work(site: str, task: bytes) -> bytes | bytearray:
+def _work(site: str, task: bytes) -> Buffer:
     return _installed[0].handle(site, task)

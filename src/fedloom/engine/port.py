@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
+from fedloom.values import Buffer
+
 Status = Literal["answered", "late", "failed"]
 T = TypeVar("T")
 
@@ -20,7 +22,7 @@ class Task:
 
     verb: str
     round: int
-    payload: bytes | memoryview
+    payload: Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Reply:
 
     site: str
     status: Status
-    payload: bytes | memoryview | None = None
+    payload: Buffer | None = None
     reason: str = ""
     seconds: float = 0.0
 
@@ -40,7 +42,7 @@ class Reply:
 class SiteHandler(Protocol):
     """The site's end: bytes in, bytes out. Picklable, so that it can be carried to a worker process."""
 
-    def handle(self, site: str, task: bytes | memoryview) -> bytes | bytearray:
+    def handle(self, site: str, task: Buffer) -> Buffer:
         """Answer one task; faults of the work itself come back as an error message, not as an exception."""
         ...
 

@@ -24,7 +24,7 @@ from typing import Any
 import rfc8785
 
 from fedloom.errors import WireError
-from fedloom.values import DTYPES, Layout, Tensors, TensorSpec, layout, tensor_bytes, tensor_from_bytes
+from fedloom.values import DTYPES, Buffer, Layout, Tensors, TensorSpec, layout, tensor_bytes, tensor_from_bytes
 
 MAGIC = b"FLM1"
 _CHECKSUM = 32
@@ -61,7 +61,7 @@ def encoded_size(verb: str, round_number: int, body: Mapping[str, Any], specs: L
     return _size(_header(verb, round_number, body, specs), specs)
 
 
-def decode(data: bytes | bytearray | memoryview) -> Message:
+def decode(data: Buffer) -> Message:
     """Read a message; tensors are read-only views of `data`.
 
     Raises WireError when it is truncated, altered, or written by another version.
@@ -89,7 +89,8 @@ def decode(data: bytes | bytearray | memoryview) -> Message:
 
 def _header(verb: str, round_number: int, body: Mapping[str, Any], specs: Layout) -> bytes:
     tensors = [[spec.name, spec.dtype, list(spec.shape)] for spec in specs]
-    return rfc8785.dumps({"body": dict(body), "round": round_number, "tensors": tensors, "verb": verb})
+    header: dict[str, Any] = {"body": dict(body), "round": round_number, "tensors": tensors, "verb": verb}
+    return rfc8785.dumps(header)
 
 
 def _size(header: bytes, specs: Layout) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,11 @@ def export_model(repository: Repository, commit: Digest, path: Path) -> Path:
 
     tensors = {f"model.{name}": np.ascontiguousarray(array) for name, array in repository.model(commit).items()}
     facts = repository.commit(commit).facts
-    metadata = {"fedloom.commit": commit, "pipeline": facts["pipeline"], "learner": json.dumps(facts["learner"])}
+    metadata = {
+        "fedloom.commit": commit,
+        "pipeline": facts["pipeline"],
+        "learner": json.dumps(facts["learner"]),
+    }
     metadata["metrics"] = json.dumps(facts.get("metrics", {}).get("pooled", {}))
     preprocessing = repository.part(commit, "preprocessing")
     if preprocessing is not None:
@@ -35,8 +38,10 @@ def export_model(repository: Repository, commit: Digest, path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch.write_bytes(save(tensors, metadata))
-        os.replace(scratch, path)
+        scratch.replace(path)
     except OSError as error:
         scratch.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {path}: {error.strerror}. The model itself is safe in the repository") from None
+        raise StorageError(
+            f"cannot write {path}: {error.strerror}. The model itself is safe in the repository"
+        ) from None
     return path

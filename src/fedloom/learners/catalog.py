@@ -53,10 +53,12 @@ def load_class(use: str, folder: Path) -> type:
 def source_digest(use: str, folder: Path) -> Digest:
     """SHA-256 of the source file that defines a learner: the code digest of a commit."""
     cls = load_class(use, folder)
-    file = _file(use, folder) or inspect.getsourcefile(cls)
-    if file is None:
-        raise LearnerError(f"learner '{use}' has no Python source to take a digest of")
-    return sha256(Path(file).read_bytes())
+    return _digest(use, _file(use, folder) or inspect.getsourcefile(cls))
+
+
+def imported_digest(use: str) -> Digest:
+    """SHA-256 of the source file of `package.module:Class`, such as the module a torch learner trains."""
+    return _digest(use, inspect.getsourcefile(import_class(use)))
 
 
 def import_class(use: str) -> type:
@@ -67,6 +69,12 @@ def import_class(use: str) -> type:
     except Exception as error:  # noqa: BLE001  a module's top level can raise anything
         raise _unloadable(use, error, name) from None
     return _pick(use, module)
+
+
+def _digest(use: str, file: Path | str | None) -> Digest:
+    if file is None:
+        raise LearnerError(f"'{use}' has no Python source to take a digest of")
+    return sha256(Path(file).read_bytes())
 
 
 def _file(use: str, folder: Path) -> Path | None:

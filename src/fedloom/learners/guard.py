@@ -71,9 +71,7 @@ class GuardedLearner:
             self._check_finite(f"'{name}'", array, "initial_parameters", "check how it is drawn")
         return dict(made)
 
-    def fit(
-        self, parameters: Tensors, examples: Examples, training: Training, rng: np.random.Generator
-    ) -> Tensors:
+    def fit(self, parameters: Tensors, examples: Examples, training: Training, rng: np.random.Generator) -> Tensors:
         """Train, checked: what comes back has the names, shapes and dtypes of `parameters` and is finite."""
         sealed = _sealed(parameters)
         made = self._call("fit", _given(sealed, examples), sealed, _sealed_rows(examples), training, rng)

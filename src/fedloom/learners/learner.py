@@ -78,9 +78,7 @@ class Learner(Protocol):
         """
         ...
 
-    def fit(
-        self, parameters: Tensors, examples: Examples, training: Training, rng: np.random.Generator
-    ) -> Tensors:
+    def fit(self, parameters: Tensors, examples: Examples, training: Training, rng: np.random.Generator) -> Tensors:
         """Train from `parameters` on one site's rows; same names, shapes and dtypes come back."""
         ...
 

@@ -51,9 +51,7 @@ class Linear:
         shape = (features, outputs) if self.kind == "softmax" else (features,)
         return {"weights": np.zeros(shape, np.float32), "bias": np.zeros(outputs, np.float32)}
 
-    def fit(
-        self, parameters: Tensors, examples: Examples, training: Training, rng: np.random.Generator
-    ) -> Tensors:
+    def fit(self, parameters: Tensors, examples: Examples, training: Training, rng: np.random.Generator) -> Tensors:
         """Descend the gradient of loss + l2 + FedProx's mu/2 * ||w - w_global||^2 (Li et al. 2020, eq. 2).
 
         For ridge no step is longer than 1 / (mean squared length of the batch's rows + l2 + mu), as in

@@ -56,9 +56,7 @@ class Mlp:
             made[f"layer{i}.bias"] = np.zeros(fan_out, np.float32)
         return made
 
-    def fit(
-        self, parameters: Tensors, examples: Examples, training: Training, rng: np.random.Generator
-    ) -> Tensors:
+    def fit(self, parameters: Tensors, examples: Examples, training: Training, rng: np.random.Generator) -> Tensors:
         """Descend the gradient of loss + l2 + FedProx's mu/2 * ||w - w_global||^2 (Li et al. 2020, eq. 2)."""
         start = _layers(parameters, np.float32)
         current = [array.copy() for array in start]

@@ -68,14 +68,10 @@ class Sklearn:
     def initial_parameters(self, features: int, outputs: int, rng: np.random.Generator) -> Tensors:
         """Start from the hook's parameters, or from zeros."""
         if outputs != self.outputs:
-            raise LearnerError(
-                f"'{self.estimator}' is set to outputs: {self.outputs}, the data has {outputs}"
-            )
+            raise LearnerError(f"'{self.estimator}' is set to outputs: {self.outputs}, the data has {outputs}")
         return self._hook().initial(features, outputs, rng)
 
-    def fit(
-        self, parameters: Tensors, examples: Examples, training: Training, rng: np.random.Generator
-    ) -> Tensors:
+    def fit(self, parameters: Tensors, examples: Examples, training: Training, rng: np.random.Generator) -> Tensors:
         """Feed the site's rows to `partial_fit`, each epoch in a new order.
 
         With a hook it is batch by batch. Linear estimators step row by row in any case, so they get an epoch
@@ -120,9 +116,7 @@ class Sklearn:
         self._hook().set(estimator, parameters)
         return estimator
 
-    def _primed(
-        self, features: int, learning_rate: float = 0.01, rng: np.random.Generator | None = None
-    ) -> Any:
+    def _primed(self, features: int, learning_rate: float = 0.01, rng: np.random.Generator | None = None) -> Any:
         """Make an estimator that knows its classes and features, from one row of zeros per class."""
         estimator = self._made()
         settings = {

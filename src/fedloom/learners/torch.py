@@ -62,9 +62,7 @@ class Torch:
         with _seeded(rng):
             return _state(self.network(features))
 
-    def fit(
-        self, parameters: Tensors, examples: Examples, training: Training, rng: np.random.Generator
-    ) -> Tensors:
+    def fit(self, parameters: Tensors, examples: Examples, training: Training, rng: np.random.Generator) -> Tensors:
         """Descend the gradient of loss + FedProx's mu/2 * ||w - w_global||^2 (Li et al. 2020, eq. 2).
 
         A batch of a single row is left out where the module normalises by batch: it has no variance.
@@ -131,9 +129,7 @@ class Torch:
 
         if self.task == "multiclass":
             return functional.cross_entropy(scores, labels)
-        loss = (
-            functional.mse_loss if self.task == "regression" else functional.binary_cross_entropy_with_logits
-        )
+        loss = functional.mse_loss if self.task == "regression" else functional.binary_cross_entropy_with_logits
         return loss(scores.reshape(len(labels)), labels)
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from fedloom.errors import SpecError, nearest
-from fedloom.learners.catalog import load_class, source_digest
+from fedloom.learners.catalog import imported_digest, load_class, source_digest
 from fedloom.learners.guard import GuardedLearner
 from fedloom.pipeline.source import Source
 from fedloom.pipeline.spec import PipelineSpec, Use
 from fedloom.versions.merging.catalog import STRATEGIES
 from fedloom.versions.merging.strategy import MergeStrategy
+
+_IMPORTED = ("module", "hook")
+"""Learner options that name more code by import path."""
 
 
 def build_strategy(spec: PipelineSpec, source: Source) -> MergeStrategy:
@@ -35,10 +38,14 @@ def build_learner(spec: PipelineSpec, source: Source, folder: Path) -> GuardedLe
 
 def code_digests(spec: PipelineSpec, folder: Path) -> Mapping[str, str]:
     """Name the code a run depends on beside fedloom itself."""
-    return {"learner": source_digest(spec.learner.use, folder)}
+    imported = {name: str(spec.learner.options[name]) for name in _IMPORTED if spec.learner.options.get(name)}
+    return {
+        "learner": source_digest(spec.learner.use, folder),
+        **{name: imported_digest(path) for name, path in imported.items()},
+    }
 
 
-def _make(cls: type, use: Use, source: Source, field: str) -> Any:
+def _make(cls: Callable[..., Any], use: Use, source: Source, field: str) -> Any:
     if not dataclasses.is_dataclass(cls):
         return _call(cls, use, source, field)
     allowed = [item.name for item in dataclasses.fields(cls) if item.init]
@@ -56,7 +63,7 @@ def _make(cls: type, use: Use, source: Source, field: str) -> Any:
         raise SpecError("\n".join(complaints)) from None
 
 
-def _call(cls: type, use: Use, source: Source, field: str) -> Any:
+def _call(cls: Callable[..., Any], use: Use, source: Source, field: str) -> Any:
     try:
         return cls(**use.options)
     except (TypeError, ValueError) as error:

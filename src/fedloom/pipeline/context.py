@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from fedloom.engine.port import Engine, SiteHandler
 from fedloom.learners.learner import Examples, Learner, Training
@@ -57,7 +57,6 @@ class SiteContext:
             site=self.name,
         )
 
-
     def examples(self, part: Literal["train", "test"], scaling: Tensors) -> Examples:
         """Give rows as the learner sees them: standardised by `scaling`, or by the site's own mean and scale."""
         by = self._own_scaling if scope(self.spec) == "site" else scaling
@@ -106,8 +105,8 @@ class HubContext:
     rows: dict[str, float] = field(default_factory=dict)
     scaling: Tensors = field(default_factory=dict)
     run: Run | None = None
-    figures: dict[str, float | str | None] = field(default_factory=dict)
-    evaluation: Mapping[str, object] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    model_file: str = ""
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -124,5 +123,3 @@ def training(spec: PipelineSpec, proximal_mu: float, passes: int = 1) -> Trainin
 def scope(spec: PipelineSpec) -> str:
     """Say whose mean and scale standardise a site's rows: global, site or none."""
     return spec.stages.fit.standardize if spec.stages.fit else "none"
-
-

@@ -48,7 +48,10 @@ class RoundFinished:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """The run is over; `status` is the worst verdict of any of its rounds."""
+    """The run is over; `status` is the worst verdict of any of its rounds.
+
+    summary: the evaluation, {} without one. model: the file the model was written to, "" when none was registered.
+    """
 
     run: str
     commit: Digest

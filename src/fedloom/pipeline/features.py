@@ -27,7 +27,7 @@ class Parts:
 
 
 def feature_names(contract: Contract) -> tuple[str, ...]:
-    """Name the columns a learner sees: `age`, `cp=asymptomatic`, …"""
+    """Name the columns a learner sees, such as `age` and `cp=asymptomatic`."""
     names = []
     for column in contract.features:
         names += [f"{column.name}={code}" for code in column.codes[1:]] or [column.name]
@@ -50,7 +50,10 @@ def split_rows(
     if drop_missing:
         keep &= ~np.isnan(features).any(axis=1)
     test = _held_out(contract, columns, split, keep, generator(seed, "split", site))
-    return Parts(_examples(contract, features, labels, keep & ~test), _examples(contract, features, labels, keep & test))
+    return Parts(
+        _examples(contract, features, labels, keep & ~test),
+        _examples(contract, features, labels, keep & test),
+    )
 
 
 def moments(features: NDArray[np.float64]) -> Tensors:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fedloom import __version__
+from fedloom._version import __version__
 from fedloom.errors import ConflictError, NotFoundError, SpecError
 from fedloom.pipeline.context import HubContext, Run
 from fedloom.pipeline.features import feature_names, outputs
@@ -97,7 +97,11 @@ def run_numbers(repository: Repository) -> list[int]:
 def _inputs(context: HubContext) -> dict[str, Entry]:
     repository, spec = context.repository, context.spec
     settings = spec.model_dump(mode="json", by_alias=True, exclude={"rounds", "sites"})
-    environment = {"python": platform.python_version(), "machine": platform.machine(), "numpy": np.__version__}
+    environment = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "numpy": np.__version__,
+    }
     return {
         "contract": repository.add_blob(context.contract.text),
         "pipeline": repository.add_json(settings),
@@ -118,4 +122,3 @@ def _preprocessing(context: HubContext) -> Entry:
     repository = context.repository
     names = repository.add_json(list(feature_names(context.contract)))
     return repository.add_tree({"features": names, "scaling": repository.add_tensors(context.scaling)})
-

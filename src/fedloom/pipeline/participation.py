@@ -46,17 +46,18 @@ class Verdict:
 
     def describe(self) -> str:
         """Say in one sentence what is wrong, with every missing site and why."""
-        missing = "; ".join(f"{outcome.site} {outcome.status} ({outcome.reason})" for outcome in self.missing)
-        return f"{self.reason}. {missing}" if self.reason else missing
+        causes: dict[tuple[str, str], list[str]] = {}
+        for outcome in self.missing:
+            causes.setdefault((outcome.status, outcome.reason), []).append(outcome.site)
+        missing = "; ".join(f"{', '.join(sites)} {status} ({why})" for (status, why), sites in causes.items())
+        return f"{self.reason}: {missing}" if self.reason else missing
 
     def as_json(self) -> dict[str, Any]:
         """Turn into plain JSON, for a commit."""
         return {**asdict(self), "sites": [asdict(outcome) for outcome in self.sites]}
 
 
-def judge(
-    policy: Participation, outcomes: Sequence[tuple[str, Status, str]], rows: Mapping[str, float]
-) -> Verdict:
+def judge(policy: Participation, outcomes: Sequence[tuple[str, Status, str]], rows: Mapping[str, float]) -> Verdict:
     """Judge one round from (site, status, reason) and the rows each site holds."""
     total = sum(rows.get(site, 0.0) for site, _, _ in outcomes) or 1.0
     sites = tuple(Outcome(site, status, rows.get(site, 0.0) / total, reason) for site, status, reason in outcomes)
@@ -78,7 +79,7 @@ def _shortfall(policy: Participation, verdict: Verdict) -> str:
     if absent:
         return f"the policy requires {', '.join(absent)}"
     if policy.min_sites is not None and len(answered) < policy.min_sites:
-        return f"{len(answered)} sites answered, and the policy demands {policy.min_sites}"
+        return f"{len(answered)} of {len(verdict.sites)} sites answered, and the policy demands {policy.min_sites}"
     if policy.min_weight is not None and weight < policy.min_weight:
         return f"sites with {weight:.0%} of the rows answered, and the policy demands {policy.min_weight:.0%}"
     return ""

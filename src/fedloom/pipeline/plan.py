@@ -48,7 +48,12 @@ class Plan:
 
 
 def make_plan(
-    folder: Path, *, rounds: int | None = None, seed: int | None = None, pools_rows: bool, more: Sequence[str] = ()
+    folder: Path,
+    *,
+    rounds: int | None = None,
+    seed: int | None = None,
+    pools_rows: bool,
+    more: Sequence[str] = (),
 ) -> Plan:
     """Read and check a project; `rounds` and `seed` override the file.
 
@@ -80,9 +85,7 @@ def make_plan(
 def _ordered(names: Iterable[str]) -> list[str]:
     """Sort stages so that each comes after those whose artifacts it needs or uses."""
     makers = {artifact: name for name in names for artifact in STAGES[name].makes}
-    graph = {
-        name: {makers[a] for a in (*STAGES[name].needs, *STAGES[name].uses) if a in makers} for name in names
-    }
+    graph = {name: {makers[a] for a in (*STAGES[name].needs, *STAGES[name].uses) if a in makers} for name in names}
     return list(TopologicalSorter(graph).static_order())
 
 
@@ -93,7 +96,9 @@ def _stage_refusals(spec: PipelineSpec, source: Source) -> Iterable[str]:
     for name in names:
         for artifact in STAGES[name].needs:
             if artifact not in made:
-                problem = f"stage needs '{artifact}', which `{makers[artifact]}` makes: add `{makers[artifact]}:` to stages"
+                problem = (
+                    f"stage needs '{artifact}', which `{makers[artifact]}` makes: add `{makers[artifact]}:` to stages"
+                )
                 yield str(source.error(("stages", name), problem))
     if "train" not in names:
         yield str(source.error(("stages",), "there is nothing to do without a `train:` stage"))
@@ -162,5 +167,3 @@ def _baseline_refusals(spec: PipelineSpec, source: Source, *, pools_rows: bool) 
     if "pooled" in names and not pools_rows:
         problem = "the pooled baseline needs all rows in one place, which only a simulation has: take it out"
         yield str(source.error(("stages", "evaluate", "baselines"), problem))
-
-

@@ -57,7 +57,7 @@ class Rule:
         """Whether the figures keep the rule; an undefined figure keeps none."""
         value = figures.get(self.figure)
         if self.figure == "participation":
-            return value == "complete" or value == self.bound
+            return value in ("complete", self.bound)
         return value is not None and _OPERATORS[self.sign](value, self.bound)
 
     def __str__(self) -> str:

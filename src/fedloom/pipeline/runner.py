@@ -48,6 +48,4 @@ def _started(context: HubContext, at: Run) -> RunStarted:
 
 def _finished(context: HubContext, at: Run) -> RunFinished:
     status = "partial-allowed" if at.partial else "complete"
-    register = context.spec.stages.register_
-    where = f"heads/{register.ref}" if register else at.name
-    return RunFinished(at.name, at.tip, status, context.evaluation, where)
+    return RunFinished(at.name, at.tip, status, context.evaluation, context.model_file)

@@ -90,7 +90,7 @@ def _explain(model: type[BaseModel], source: Source, item: Any) -> str:
     kind, message = item["type"], item["msg"]
     if kind == "extra_forbidden":
         owner = _model_at(model, place[:-1])
-        allowed = owner.model_fields if owner else ()
+        allowed = [field.alias or name for name, field in owner.model_fields.items()] if owner else []
         message = f"unknown field; {nearest(str(place[-1]), allowed)}"
     elif kind == "missing":
         message = "this field is required"

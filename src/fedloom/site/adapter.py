@@ -41,5 +41,7 @@ def read_adapter(path: Path, contract: Contract) -> Adapter:
     names = [column.name for column in contract.columns]
     for name in adapter.columns:
         if name not in names:
-            raise source.error(("columns", name), f"no column '{name}' in contract {contract.id}; {nearest(name, names)}")
+            raise source.error(
+                ("columns", name), f"no column '{name}' in contract {contract.id}; {nearest(name, names)}"
+            )
     return adapter

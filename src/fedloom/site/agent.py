@@ -16,6 +16,7 @@ from fedloom.pipeline.context import SiteContext
 from fedloom.pipeline.exchange import ERROR
 from fedloom.pipeline.stages.catalog import ANSWERS
 from fedloom.site.outbox import Outbox
+from fedloom.values import Buffer
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class SiteAgent:
     context: SiteContext
     outbox: Outbox
 
-    def answer(self, data: bytes | memoryview) -> bytearray:
+    def answer(self, data: Buffer) -> bytearray:
         """Answer one task, always."""
         verb, number = "", 0
         try:
@@ -52,6 +53,6 @@ class SiteAgents:
 
     agents: Mapping[str, SiteAgent] = field(default_factory=dict)
 
-    def handle(self, site: str, task: bytes | memoryview) -> bytes | bytearray:
+    def handle(self, site: str, task: Buffer) -> Buffer:
         """Answer a task at one of the sites."""
         return self.agents[site].answer(task)

@@ -1,4 +1,4 @@
-"""A site's rows: a CSV file read through the site's adapter. Only contract columns are kept, everything else is dropped.
+"""A site's rows: a CSV file read through the site's adapter; only contract columns are kept.
 
 Rules: messages name files, columns and counts; a cell's value never gets into one.
 """
@@ -11,6 +11,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from os.path import normpath
 from pathlib import Path
 
 from fedloom.errors import SiteDataError
@@ -30,7 +31,7 @@ class CsvData:
     @property
     def path(self) -> Path:
         """Where the rows are."""
-        return self.adapter_path.parent / self._adapter.source
+        return Path(normpath(self.adapter_path.parent / self._adapter.source))
 
     def columns(self) -> Columns:
         """Read the file by the contract; raises SiteDataError when it is missing, empty or no table."""
@@ -69,7 +70,9 @@ class CsvData:
         maps = {column.name: self._adapter.columns.get(column.name, ColumnMap()) for column in self.contract.columns}
         found = {name: position.get(how.from_ or name) for name, how in maps.items()}
         return {
-            name: self._cells([row[index] for row in rows], maps[name]) for name, index in found.items() if index is not None
+            name: self._cells([row[index] for row in rows], maps[name])
+            for name, index in found.items()
+            if index is not None
         }
 
     def _cells(self, cells: list[str], how: ColumnMap) -> list[str | None]:

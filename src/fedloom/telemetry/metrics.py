@@ -180,5 +180,3 @@ def _auc(cells: NDArray[np.uint32]) -> tuple[float, float] | None:
     below = np.cumsum(negative) - negative
     ties = float((positive * negative).sum())
     return float(positive @ below + ties / 2) / pairs, ties / 2 / pairs
-
-

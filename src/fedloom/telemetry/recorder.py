@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from fedloom.errors import NotFoundError
+from fedloom.values import Buffer
 
 
 class Storage(Protocol):
     """What the recorder needs of a store."""
 
-    def create(self, path: str, parts: Iterable[bytes | memoryview]) -> bool:
+    def create(self, path: str, parts: Iterable[Buffer]) -> bool:
         """Write once."""
         ...
 

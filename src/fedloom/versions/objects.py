@@ -1,9 +1,9 @@
-"""Objects of the version store and their canonical bytes: tensor, blob, tree, commit, attestation.
+r"""Objects of the version store and their canonical bytes: tensor, blob, tree, commit, attestation.
 
 Rules: an object's id is the SHA-256 of its canonical, uncompressed bytes; how those bytes are stored is another
 matter and never changes an id. The form of version 1 is the same for every kind:
 
-    b"fedloom <kind> v1\\n"  header in RFC 8785 JSON  b"\\n"  payload
+    b"fedloom <kind> v1\n"  header in RFC 8785 JSON  b"\n"  payload
 
 Only tensors and blobs have a payload. This module is pure: it turns values into bytes and back.
 """
@@ -20,6 +20,7 @@ import rfc8785
 from fedloom.errors import CorruptObjectError
 from fedloom.values import (
     DTYPES,
+    Buffer,
     Digest,
     Tensor,
     TensorSpec,
@@ -39,7 +40,7 @@ class Encoded(NamedTuple):
 
     id: Digest
     header: bytes
-    payload: bytes | memoryview
+    payload: Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def encode_tensor(array: Tensor) -> Encoded:
     return _encode("tensor", {"dtype": spec.dtype, "shape": list(spec.shape)}, tensor_bytes(array))
 
 
-def encode_blob(data: bytes | memoryview) -> Encoded:
+def encode_blob(data: Buffer) -> Encoded:
     """Encode bytes."""
     return _encode("blob", {"size": len(data)}, data)
 
@@ -118,7 +119,7 @@ def encode_attestation(attestation: Attestation) -> Encoded:
     return _encode("attestation", asdict(attestation))
 
 
-def decode_tensor(data: bytes | memoryview) -> Tensor:
+def decode_tensor(data: Buffer) -> Tensor:
     """Read a tensor as a read-only view of `data`."""
     header, payload = _decode("tensor", data)
     if header["dtype"] not in DTYPES:
@@ -126,34 +127,34 @@ def decode_tensor(data: bytes | memoryview) -> Tensor:
     return tensor_from_bytes(TensorSpec("", header["dtype"], tuple(header["shape"])), payload)
 
 
-def decode_blob(data: bytes | memoryview) -> bytes:
+def decode_blob(data: Buffer) -> bytes:
     """Read a blob."""
     return bytes(_decode("blob", data)[1])
 
 
-def decode_tree(data: bytes | memoryview) -> Tree:
+def decode_tree(data: Buffer) -> Tree:
     """Read a tree."""
     header, _ = _decode("tree", data)
     return Tree({name: Entry(kind, Digest(id_)) for name, kind, id_ in header["entries"]})
 
 
-def decode_commit(data: bytes | memoryview) -> Commit:
+def decode_commit(data: Buffer) -> Commit:
     """Read a commit."""
     header, _ = _decode("commit", data)
     return Commit(**{**header, "parents": tuple(header["parents"])})
 
 
-def decode_attestation(data: bytes | memoryview) -> Attestation:
+def decode_attestation(data: Buffer) -> Attestation:
     """Read an attestation."""
     return Attestation(**_decode("attestation", data)[0])
 
 
-def _encode(kind: Kind, header: Mapping[str, Any], payload: bytes | memoryview = b"") -> Encoded:
+def _encode(kind: Kind, header: Mapping[str, Any], payload: Buffer = b"") -> Encoded:
     head = f"fedloom {kind} {FORMAT}\n".encode() + rfc8785.dumps(dict(header)) + b"\n"
     return Encoded(sha256(head, payload), head, payload)
 
 
-def _decode(kind: Kind, data: bytes | memoryview) -> tuple[dict[str, Any], memoryview]:
+def _decode(kind: Kind, data: Buffer) -> tuple[dict[str, Any], memoryview]:
     view = memoryview(data)
     first, rest = _line(view)
     words = first.split(b" ")

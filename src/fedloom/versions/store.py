@@ -16,6 +16,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.exceptions import NotFoundError as MissingError
 
 from fedloom.errors import NotFoundError, StorageError
+from fedloom.values import Buffer
 
 _CAUSES = {  # POSIX errno as obstore prints it → what a person can do
     27: "a file would exceed the allowed size: raise the file-size limit",
@@ -51,7 +52,7 @@ class Store:
         """Keep everything at an object store, such as s3://bucket/prefix."""
         return cls(backends.from_url(url), url)
 
-    def create(self, path: str, parts: Iterable[bytes | memoryview]) -> bool:
+    def create(self, path: str, parts: Iterable[Buffer]) -> bool:
         """Write `parts` as one value; False when `path` is there already (it is then left as it is)."""
         try:
             self._backend.put(path, b"".join(parts), mode="create")

@@ -1,8 +1,7 @@
 """The catalogue of merge strategies."""
 
-from tests.suites.merge_strategy import BASE, contributions
-
 from fedloom.versions.merging.catalog import STRATEGIES
+from tests.suites.merge_strategy import BASE, contributions
 
 OPTIONS = {"fedprox": {"proximal_mu": 0.1}}
 

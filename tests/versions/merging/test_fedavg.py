@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tests.suites.merge_strategy import BASE, MergeStrategySuite, contributions, digest
 
 from fedloom.values import Contribution
 from fedloom.versions.merging.fedavg import BLOCK, FedAvg, FedProx
+from tests.suites.merge_strategy import BASE, MergeStrategySuite, contributions, digest
 
 
 class TestFedAvg(MergeStrategySuite):
@@ -26,8 +26,7 @@ class TestFedProx(MergeStrategySuite):
 def mean_of(*pairs, dtype):
     """Average (value, weight) pairs of one-tensor models."""
     given_ = [
-        Contribution(str(n), {"x": np.array(value, dtype=dtype)}, weight)
-        for n, (value, weight) in enumerate(pairs)
+        Contribution(str(n), {"x": np.array(value, dtype=dtype)}, weight) for n, (value, weight) in enumerate(pairs)
     ]
     return FedAvg().merge({"x": np.array(pairs[0][0], dtype=dtype)}, iter(given_), {}).tensors["x"]
 
@@ -68,9 +67,7 @@ def test_integers_round_half_to_even(dtype, values, mean):
 )
 def test_one_narrow_contribution_comes_out_bit_for_bit(array, weight):
     """Half and single precision lose nothing on the way through float64."""
-    merged = (
-        FedAvg().merge({"x": array}, iter([Contribution("alone", {"x": array}, weight)]), {}).tensors["x"]
-    )
+    merged = FedAvg().merge({"x": array}, iter([Contribution("alone", {"x": array}, weight)]), {}).tensors["x"]
     assert np.array_equal(merged, array)
     assert merged.dtype == array.dtype
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from tests.suites.merge_strategy import BASE, MergeStrategySuite, contributions
 
 from fedloom.values import Contribution
 from fedloom.versions.merging.fedopt import FedAdagrad, FedAdam, FedYogi
+from tests.suites.merge_strategy import BASE, MergeStrategySuite, contributions
 
 FLOATING = sorted(name for name, array in BASE.items() if array.dtype.kind == "f")
 

@@ -40,9 +40,7 @@ def record(tensors: Tensors) -> ArrayRecord:
     return ArrayRecord({name: Array(np.asarray(array)) for name, array in tensors.items()})
 
 
-def flower_round(
-    strategy, number: int, base: Tensors, came: list[Contribution]
-) -> tuple[Tensors, ConfigRecord]:
+def flower_round(strategy, number: int, base: Tensors, came: list[Contribution]) -> tuple[Tensors, ConfigRecord]:
     """One round of Flower: it sends the base, the nodes reply with what they trained, it aggregates."""
     sent = list(strategy.configure_train(number, record(base), ConfigRecord(), Nodes()))
     replies = []

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tests.suites.merge_strategy import BASE, MergeStrategySuite, contributions, digest
 
 from fedloom.values import Contribution
 from fedloom.versions.merging.robust import STACKED, CoordinateMedian, Krum, MultiKrum, TrimmedMean
+from tests.suites.merge_strategy import BASE, MergeStrategySuite, contributions, digest
 
 
 class TestCoordinateMedian(MergeStrategySuite):
@@ -78,9 +78,7 @@ def test_krum_breaks_ties_by_site():
 
 def test_krum_keeps_its_precision_far_from_the_origin():
     """Models that differ little, compared with their size, are still told apart."""
-    came = [
-        Contribution(str(n), {"x": np.array([1e9 + d])}, 1.0) for n, d in enumerate((0.0, 1.0, 3.0, 7.0, 9.0))
-    ]
+    came = [Contribution(str(n), {"x": np.array([1e9 + d])}, 1.0) for n, d in enumerate((0.0, 1.0, 3.0, 7.0, 9.0))]
     assert Krum(1).merge({"x": np.array([1e9])}, iter(came), {}).tensors["x"] == 1e9 + 1.0
 
 
@@ -98,10 +96,7 @@ def test_two_of_nine_cannot_steer(strategy, poison):
     """Two sites that send garbage, even NaN, do not move any coordinate out of the honest sites' range."""
     came = contributions()
     for bad in (1, 6):
-        garbage = {
-            n: np.full(a.shape, poison, a.dtype) if a.dtype == "f4" else a
-            for n, a in came[bad].tensors.items()
-        }
+        garbage = {n: np.full(a.shape, poison, a.dtype) if a.dtype == "f4" else a for n, a in came[bad].tensors.items()}
         came[bad] = replace(came[bad], tensors=garbage, weight=1e12)
     honest = np.stack([one.tensors["weight"] for n, one in enumerate(came) if n not in (1, 6)])
     got = strategy.merge(BASE, iter(came), {}).tensors["weight"]
@@ -109,9 +104,7 @@ def test_two_of_nine_cannot_steer(strategy, poison):
     assert (got <= honest.max(axis=0) + 1e-6).all()
 
 
-@pytest.mark.parametrize(
-    "strategy", [CoordinateMedian(), TrimmedMean(), Krum(2)], ids=lambda s: type(s).__name__
-)
+@pytest.mark.parametrize("strategy", [CoordinateMedian(), TrimmedMean(), Krum(2)], ids=lambda s: type(s).__name__)
 def test_weights_do_not_matter(strategy):
     """A site that overstates its number of examples gains nothing."""
     boasting = [replace(one, weight=1e9 if n == 2 else 1.0) for n, one in enumerate(contributions())]
@@ -119,11 +112,7 @@ def test_weights_do_not_matter(strategy):
     np.testing.assert_allclose(results[0]["bias"], results[1]["bias"], rtol=1e-15)
 
 
-@given(
-    stack=hnp.arrays(
-        np.float64, st.tuples(st.integers(1, 9), st.integers(1, 5)), elements=st.floats(-1e6, 1e6)
-    )
-)
+@given(stack=hnp.arrays(np.float64, st.tuples(st.integers(1, 9), st.integers(1, 5)), elements=st.floats(-1e6, 1e6)))
 def test_median_is_numpys(stack):
     """Coordinate by coordinate it is numpy's median."""
     came = [Contribution(str(n), {"x": row}, 1.0) for n, row in enumerate(stack)]

@@ -22,18 +22,14 @@ _TRANSIT_SECONDS = 0.5
 """What a message may spend on its way: flwr's simulation looks for new ones every 0.1 s."""
 
 
-def exchange(
-    running: Simulation, task: Task, sites: Sequence[str], deadline: float | None
-) -> Iterator[Reply]:
+def exchange(running: Simulation, task: Task, sites: Sequence[str], deadline: float | None) -> Iterator[Reply]:
     """Send now, yield later: the sites work while the caller is busy with the first replies."""
     started = monotonic()
     message_ids = running.send(task_record(task.payload), sites)
     return _replies(running, dict(zip(sites, message_ids, strict=True)), started, deadline)
 
 
-def _replies(
-    running: Simulation, invited: dict[str, str], started: float, deadline: float | None
-) -> Iterator[Reply]:
+def _replies(running: Simulation, invited: dict[str, str], started: float, deadline: float | None) -> Iterator[Reply]:
     try:
         for site, message_id in invited.items():
             message = _wait(running, message_id, started, deadline)

@@ -29,9 +29,7 @@ class FlowerEngine:
 
     name = "flower-sim"
 
-    def __init__(
-        self, handler: SiteHandler, sites: Sequence[str], *, home: Path, cpus_per_client: float = 1.0
-    ) -> None:
+    def __init__(self, handler: SiteHandler, sites: Sequence[str], *, home: Path, cpus_per_client: float = 1.0) -> None:
         if find_spec("flwr") is None or find_spec("ray") is None:
             raise EngineError("the Flower engine needs the extra: pip install 'fedloom[flower]'")
         self._handler = handler

@@ -10,10 +10,12 @@ from typing import cast
 
 from flwr.app import ConfigRecord, RecordDict
 
+from fedloom.values import Buffer
+
 _KEY = "fedloom"
 
 
-def task_record(payload: bytes | memoryview) -> RecordDict:
+def task_record(payload: Buffer) -> RecordDict:
     """Wrap a task's bytes; the record may be shared by the messages to all sites."""
     return RecordDict({_KEY: ConfigRecord({"payload": bytes(payload)})})
 
@@ -23,7 +25,7 @@ def read_task(content: RecordDict) -> bytes:
     return cast("bytes", content.config_records[_KEY]["payload"])
 
 
-def answer_record(payload: bytes | bytearray, seconds: float) -> RecordDict:
+def answer_record(payload: Buffer, seconds: float) -> RecordDict:
     """Wrap a site's answer and the seconds it worked on it."""
     return RecordDict({_KEY: ConfigRecord({"payload": bytes(payload), "seconds": seconds})})
 

@@ -56,9 +56,7 @@ def simulation(
 class Simulation:
     """The hub's end of a running simulation: pushes messages to sites by name and collects the replies."""
 
-    def __init__(
-        self, handler: SiteHandler, sites: Sequence[str], backend: dict[str, dict[str, Any]]
-    ) -> None:
+    def __init__(self, handler: SiteHandler, sites: Sequence[str], backend: dict[str, dict[str, Any]]) -> None:
         self.last_reply = monotonic()
         self._sites = sites
         self._nodes: dict[str, int] = {}
@@ -68,9 +66,7 @@ class Simulation:
         self._open: set[str] = set()
         self._abandoned: set[str] = set()
         self._inbox: dict[str, Message] = {}
-        self._thread = Thread(
-            target=self._simulate, args=(site_app(handler, sites), backend), name="flower-simulation"
-        )
+        self._thread = Thread(target=self._simulate, args=(site_app(handler, sites), backend), name="flower-simulation")
 
     def start(self) -> None:
         """Start flwr and Ray in their thread; returns at once."""
@@ -85,7 +81,8 @@ class Simulation:
         for node, message_id in zip(nodes, greetings, strict=True):
             reply = self._await(partial(self.take, message_id), limit)
             if reply.has_error():
-                raise EngineError(f"the site handler does not load in a worker process: {reply.error.reason}")
+                cause = (reply.error.reason or "unknown").rstrip("'>").splitlines()[-1]  # above it: a traceback
+                raise EngineError(f"the site handler does not load in a worker process: {cause}")
             self._nodes[self._sites[read_index(reply.content)]] = node
 
     def send(self, record: RecordDict, sites: Sequence[str]) -> list[str]:
@@ -151,9 +148,7 @@ class Simulation:
     def _await(self, look: Callable[[], T | None], limit: float) -> T:
         while (found := look()) is None:
             if not self._thread.is_alive():
-                raise EngineError(
-                    "Flower's simulation could not start; is Ray usable here?"
-                ) from self._failure
+                raise EngineError("Flower's simulation could not start; is Ray usable here?") from self._failure
             if monotonic() > limit:
                 raise EngineError(f"Flower's simulation did not start within {_START_SECONDS:g} s")
             sleep(POLL_SECONDS)

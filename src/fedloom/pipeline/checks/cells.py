@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fedloom.pipeline.checks.check import Finding
+from fedloom.pipeline.checks.check import Finding, Severity
 from fedloom.pipeline.columns import Columns
 from fedloom.pipeline.contract import Contract
 from fedloom.pipeline.spec import ContractStage
@@ -17,18 +17,23 @@ def cells(contract: Contract, columns: Columns, settings: ContractStage) -> Iter
             continue
         counts = columns.counts[column.name]
         if counts.unreadable:
-            kind = "are not in its code list: map them in the adapter under `codes`" if column.codes else "are no numbers"
-            yield _finding("refuse", column.name, counts.unreadable, kind)
+            readable = "one of its codes: map it in the adapter under `codes`" if column.codes else "a number"
+            yield _finding("refuse", column.name, counts.unreadable, f"that the contract cannot read as {readable}")
         if counts.out_of_range:
-            low, high = column.minimum, column.maximum
-            kind = f"are outside the contract's range [{low}, {high}]: check the unit, or list a sentinel as missing"
-            yield _finding("refuse", column.name, counts.out_of_range, kind)
+            low, high = _bound(column.minimum), _bound(column.maximum)
+            outside = f"outside the contract's range [{low}, {high}]: check the unit, or list a sentinel as missing"
+            yield _finding("refuse", column.name, counts.out_of_range, outside)
         if counts.missing and column.required:
-            yield _finding("refuse", column.name, counts.missing, "are missing, and the contract requires them")
+            yield _finding("refuse", column.name, counts.missing, "without a value, and the contract requires one")
         elif counts.missing:
-            yield _finding("note", column.name, counts.missing, f"of {columns.rows} are missing")
+            yield _finding("note", column.name, counts.missing, f"of {columns.rows} without a value")
 
 
-def _finding(severity: str, column: str, count: int, rest: str) -> Finding:
-    level = "refuse" if severity == "refuse" else "note"
-    return Finding("cells", level, column, count, f"column '{column}': {count} cells {rest}")
+def _finding(severity: Severity, column: str, count: int, rest: str) -> Finding:
+    return Finding(
+        "cells", severity, column, count, f"column '{column}': {count} {'cell' if count == 1 else 'cells'} {rest}"
+    )
+
+
+def _bound(value: float | None) -> str:
+    return "any" if value is None else f"{value:g}"

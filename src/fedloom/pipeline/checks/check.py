@@ -13,13 +13,15 @@ from fedloom.pipeline.columns import Columns
 from fedloom.pipeline.contract import Contract
 from fedloom.pipeline.spec import ContractStage
 
+Severity = Literal["refuse", "note"]
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing a check found; `refuse` stops the run, `note` is only said."""
 
     check: str
-    severity: Literal["refuse", "note"]
+    severity: Severity
     column: str
     count: int
     message: str

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fedloom.pipeline.checks.check import Finding
+from fedloom.pipeline.checks.check import Finding, Severity
 from fedloom.pipeline.columns import Columns
 from fedloom.pipeline.contract import Contract
 from fedloom.pipeline.spec import ContractStage
@@ -20,7 +20,7 @@ def labels(contract: Contract, columns: Columns, settings: ContractStage) -> Ite
         return
     found = np.unique(values[~np.isnan(values)])
     if len(found) == 1:
-        severity = "refuse" if settings.single_class == "refuse" else "note"
+        severity: Severity = "refuse" if settings.single_class == "refuse" else "note"
         hint = "a model cannot learn from it alone; set `single_class: allow` in the contract stage if you mean it"
         message = f"label '{label.name}' has one class only of {len(label.codes)}: {hint}"
         yield Finding("labels", severity, label.name, 1, message)

@@ -13,7 +13,7 @@ from fedloom.pipeline.checks.catalog import CHECKS
 from fedloom.pipeline.context import HubContext, SiteContext
 from fedloom.pipeline.exchange import Exchange, task
 from fedloom.pipeline.spec import ContractStage
-from fedloom.pipeline.stages.stage import ROWS, Draft, Leaving, SiteHalf
+from fedloom.pipeline.stages.stage import ROWS, Artifacts, Draft, Leaving, SiteHalf
 
 VERB = "contract"
 _NO_DIGEST = "0" * 64
@@ -23,9 +23,9 @@ class ContractCheck:
     """The stage."""
 
     name = "contract"
-    needs: tuple[str, ...] = ()
-    uses: tuple[str, ...] = ()
-    makes = ("data",)
+    needs: Artifacts = ()
+    uses: Artifacts = ()
+    makes: Artifacts = ("data",)
 
     def answers(self) -> Mapping[str, SiteHalf]:
         """Answer `contract`."""
@@ -52,8 +52,9 @@ class ContractCheck:
         if refused:
             raise SiteDataError("\n".join(refused))
         rows = int(sum(context.rows.values()))
+        contract = context.contract
         told = f", {notes} notes" if notes else ""
-        return f"{len(context.sites)} sites hold {rows:,} rows that fit {context.contract.id} {context.contract.version}{told}"
+        return f"{len(context.sites)} sites hold {rows:,} rows that fit {contract.id} {contract.version}{told}"
 
 
 def check_site(context: SiteContext, asked: Message) -> Message:

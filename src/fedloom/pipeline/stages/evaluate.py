@@ -20,7 +20,7 @@ from fedloom.pipeline import features
 from fedloom.pipeline.context import HubContext, SiteContext, training
 from fedloom.pipeline.exchange import Exchange, prefixed, taken, task
 from fedloom.pipeline.participation import judge
-from fedloom.pipeline.stages.stage import Draft, Leaving, SiteHalf, renamed
+from fedloom.pipeline.stages.stage import Artifacts, Draft, Leaving, SiteHalf, renamed
 from fedloom.telemetry import metrics
 from fedloom.telemetry.metrics import Metrics
 from fedloom.values import Tensors, generator
@@ -45,16 +45,20 @@ class Evaluation:
     def as_json(self) -> dict[str, Any]:
         """Turn into plain JSON, for a commit."""
         per_site = {site: dict(found) for site, found in self.sites.items()}
-        return {"pooled": dict(self.pooled), "unweighted": dict(metrics.unweighted(self.sites)), "sites": per_site}
+        return {
+            "pooled": dict(self.pooled),
+            "unweighted": dict(metrics.unweighted(self.sites)),
+            "sites": per_site,
+        }
 
 
 class Evaluate:
     """The stage."""
 
     name = "evaluate"
-    needs = ("model",)
-    uses: tuple[str, ...] = ()
-    makes = ("metrics",)
+    needs: Artifacts = ("model",)
+    uses: Artifacts = ()
+    makes: Artifacts = ("metrics",)
 
     def answers(self) -> Mapping[str, SiteHalf]:
         """Answer `evaluate` and `local`."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from fedloom.engine.wire import Message
+from fedloom.errors import RoundFailedError
 from fedloom.pipeline import features
 from fedloom.pipeline.context import HubContext, SiteContext, scope
 from fedloom.pipeline.exchange import Exchange, task
 from fedloom.pipeline.participation import judge
-from fedloom.pipeline.stages.stage import Draft, Leaving, SiteHalf
-from fedloom.errors import RoundFailedError
+from fedloom.pipeline.stages.stage import Artifacts, Draft, Leaving, SiteHalf
 from fedloom.values import Tensors, TensorSpec
 
 VERB = "fit"
@@ -20,9 +20,9 @@ class FederatedFit:
     """The stage."""
 
     name = "fit"
-    needs = ("data",)
-    uses: tuple[str, ...] = ()
-    makes = ("scaling",)
+    needs: Artifacts = ("data",)
+    uses: Artifacts = ()
+    makes: Artifacts = ("scaling",)
 
     def answers(self) -> Mapping[str, SiteHalf]:
         """Answer `fit`."""

@@ -8,7 +8,7 @@ from typing import Any
 from fedloom.errors import GateError
 from fedloom.pipeline.context import HubContext
 from fedloom.pipeline.rules import Rule
-from fedloom.pipeline.stages.stage import Draft, Leaving, SiteHalf
+from fedloom.pipeline.stages.stage import Artifacts, Draft, Leaving, SiteHalf
 from fedloom.telemetry.metrics import HIGHER_IS_BETTER, worst
 
 
@@ -16,9 +16,9 @@ class Gate:
     """The stage."""
 
     name = "gate"
-    needs = ("metrics",)
-    uses: tuple[str, ...] = ()
-    makes = ("verdict",)
+    needs: Artifacts = ("metrics",)
+    uses: Artifacts = ()
+    makes: Artifacts = ("verdict",)
 
     def answers(self) -> Mapping[str, SiteHalf]:
         """Ask the sites nothing."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from fedloom.pipeline.context import HubContext
-from fedloom.pipeline.stages.stage import Draft, Leaving, SiteHalf
+from fedloom.pipeline.stages.stage import Artifacts, Draft, Leaving, SiteHalf
 
 
 class Register:
     """The stage."""
 
     name = "register"
-    needs = ("model",)
-    uses = ("verdict", "metrics")
-    makes = ("release",)
+    needs: Artifacts = ("model",)
+    uses: Artifacts = ("verdict", "metrics")
+    makes: Artifacts = ("release",)
 
     def answers(self) -> Mapping[str, SiteHalf]:
         """Ask the sites nothing."""
@@ -32,5 +32,5 @@ class Register:
         current = refs.get(name)
         if current != context.run.tip:
             refs.compare_and_set(name, current, context.run.tip, context.run.name)
-        path = context.export(context.run.tip)
-        return f"{name} is now {context.run.tip[:12]}, model in {path}"
+        context.model_file = str(context.export(context.run.tip))
+        return f"{name} is now {context.run.tip[:12]}, model in {context.model_file}"

@@ -13,6 +13,7 @@ from fedloom.pipeline.contract import Contract
 from fedloom.pipeline.spec import PipelineSpec
 from fedloom.values import Layout, TensorSpec
 
+Artifacts: TypeAlias = tuple[str, ...]
 SiteHalf: TypeAlias = Callable[[SiteContext, Message], Message]
 
 
@@ -48,20 +49,19 @@ class Leaving:
     def of(cls, stage: str, what: str, reply: Message, specs: Layout, times: int = 1) -> Leaving:
         """Describe a reply by the layout of its tensors."""
         size = wire.encoded_size(reply.verb, reply.round, reply.body, specs)
-        values = sum(spec.nbytes // wire.DTYPES[spec.dtype].itemsize for spec in specs)
-        return cls(stage, what, values, size, times)
+        return cls(stage, what, sum(spec.size for spec in specs), size, times)
 
 
 class Stage(Protocol):
     """A step of a pipeline."""
 
     name: str
-    needs: tuple[str, ...]
-    """Artifacts that must have been made before."""
-    uses: tuple[str, ...]
-    """Artifacts it takes when they are there."""
-    makes: tuple[str, ...]
-    """Artifacts it makes."""
+    needs: Artifacts
+    """What must have been made before."""
+    uses: Artifacts
+    """What it takes when it is there."""
+    makes: Artifacts
+    """What it makes."""
 
     def answers(self) -> Mapping[str, SiteHalf]:
         """Give the site halves, by the verb of the task they answer."""

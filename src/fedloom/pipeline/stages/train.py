@@ -24,10 +24,10 @@ from fedloom.pipeline.events import RoundFinished
 from fedloom.pipeline.exchange import Exchange, prefixed, taken, task
 from fedloom.pipeline.participation import Verdict, judge
 from fedloom.pipeline.stages.evaluate import Evaluation, measure
-from fedloom.pipeline.stages.stage import ROWS, Draft, Leaving, SiteHalf, renamed
+from fedloom.pipeline.stages.stage import ROWS, Artifacts, Draft, Leaving, SiteHalf, renamed
 from fedloom.values import Contribution, Digest, Tensors, generator
 from fedloom.versions.merging.strategy import MergeResult
-from fedloom.versions.objects import Commit, encode_tensor, encode_tree, Entry, Tree
+from fedloom.versions.objects import Commit, Entry, Tree, encode_tensor, encode_tree
 
 VERB = "train"
 
@@ -36,9 +36,9 @@ class Train:
     """The stage."""
 
     name = "train"
-    needs = ("data",)
-    uses = ("scaling",)
-    makes = ("model",)
+    needs: Artifacts = ("data",)
+    uses: Artifacts = ("scaling",)
+    makes: Artifacts = ("model",)
 
     def answers(self) -> Mapping[str, SiteHalf]:
         """Answer `train`."""
@@ -47,7 +47,7 @@ class Train:
     def leaving(self, draft: Draft) -> Iterator[Leaving]:
         """Leave the site's model after training and its number of training rows, every round."""
         specs = (*renamed("model", draft.model), ROWS)
-        count = sum(int(np.prod(spec.shape)) for spec in draft.model)
+        count = sum(spec.size for spec in draft.model)
         what = f"model after local training ({count:,} parameters), row count"
         yield Leaving.of(self.name, what, Message(VERB, 1), specs, draft.spec.rounds)
 
@@ -92,22 +92,23 @@ def _round(context: HubContext, run: Run, number: int) -> None:
     del base, asked, exchange
     evaluation = measure(context, merged.tensors, context.scaling, number)  # (4)
     commit = _commit(context, run, number, merged, fold.receipts, verdict, evaluation)  # (5)
-    facts = {
+    spent, total_up, total_down = (
+        monotonic() - clock,
+        sum(up.values()) + evaluation.bytes_up,
+        down + evaluation.bytes_down,
+    )
+    record = {
         "began": began.isoformat(timespec="milliseconds"),
-        "seconds": monotonic() - clock,
+        "seconds": spent,
         "engine": context.engine.name,
-        "bytes_down": down + evaluation.bytes_down,
-        "bytes_up": sum(up.values()) + evaluation.bytes_up,
+        "bytes_down": total_down,
+        "bytes_up": total_up,
         "sites": {site: {"seconds": seconds[site], "bytes_up": up[site]} for site in seconds},
     }
-    context.recorder.record(commit, facts)
+    context.recorder.record(commit, record)
     context.repository.refs.compare_and_set(run.name, run.tip, commit, f"round {number}")
     run.tip, run.round, run.partial = commit, number, run.partial or verdict.status != "complete"
-    context.emit(
-        RoundFinished(
-            number, commit, verdict, evaluation.pooled, facts["bytes_up"], facts["bytes_down"], facts["seconds"]
-        )
-    )
+    context.emit(RoundFinished(number, commit, verdict, evaluation.pooled, total_up, total_down, spent))
 
 
 def _merge(context: HubContext, base: Tensors, fold: _Fold, state: Tensors) -> MergeResult | None:

@@ -111,8 +111,7 @@ def _add(sum_: Tensor, array: Tensor, weight: float, scratch: Tensor) -> None:
 def _check_weight(contribution: Contribution) -> None:
     if not 0.0 < contribution.weight < math.inf:
         raise ValueError(
-            f"site '{contribution.site}' counts with weight {contribution.weight}; "
-            "a weight must be positive and finite"
+            f"site '{contribution.site}' counts with weight {contribution.weight}; a weight must be positive and finite"
         )
 
 

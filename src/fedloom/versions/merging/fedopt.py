@@ -129,7 +129,5 @@ def _moment(state: Tensors, key: str, shape: tuple[int, ...]) -> Tensor:
     if not state:
         return np.zeros(shape)
     if key not in state or state[key].shape != shape:
-        raise ValueError(
-            f"the optimizer's state has no '{key}' of shape {list(shape)}; start from an empty one"
-        )
+        raise ValueError(f"the optimizer's state has no '{key}' of shape {list(shape)}; start from an empty one")
     return state[key]

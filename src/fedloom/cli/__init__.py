@@ -1,0 +1,1 @@
+"""COMMANDS: parse, call, print. No logic of their own."""

@@ -1,0 +1,263 @@
+"""How a run looks: a live table on a terminal, a few plain lines elsewhere, JSON lines for machines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fedloom.errors import EXIT_OK, EXIT_PARTIAL
+from fedloom.pipeline.events import Event, RoundFinished, RunFinished, RunStarted, StageFinished
+
+PLAIN_ROUNDS = 6
+LIVE_ROUNDS = 10
+
+
+class Watcher(Protocol):
+    """Somebody who watches a run."""
+
+    def __call__(self, event: Event) -> None:
+        """Hear what happened."""
+        ...
+
+    def close(self) -> None:
+        """Leave the screen tidy, whatever happened."""
+        ...
+
+
+def console() -> Console:
+    """Make the console all human output goes to."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def watcher(*, as_json: bool) -> Watcher:
+    """Choose how to watch."""
+    if as_json:
+        return JsonLines()
+    out = console()
+    return LiveTable(out) if out.is_terminal else PlainLines(out)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON value on one line."""
+    print(json.dumps(value, default=_plain), flush=True)  # noqa: T201  the command's output
+
+
+def bytes_text(count: float) -> str:
+    """Write a number of bytes for a person."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def exit_code(finished: RunFinished) -> int:
+    """Say by exit code whether every round was complete."""
+    return EXIT_OK if finished.status == "complete" else EXIT_PARTIAL
+
+
+class JsonLines:
+    """One JSON object a line: `event` names it."""
+
+    def __call__(self, event: Event) -> None:
+        """Print an event."""
+        name = "".join("_" + c.lower() if c.isupper() else c for c in type(event).__name__).lstrip("_")
+        code = {"exit_code": exit_code(event)} if isinstance(event, RunFinished) else {}
+        print_json({"event": name, **dataclasses.asdict(event), **code})
+
+    def close(self) -> None:
+        """Nothing to tidy."""
+
+
+class _Tally:
+    """What both human views remember: how far the run is and who was missing."""
+
+    def __init__(self) -> None:
+        self.started: RunStarted | None = None
+        self.missing: dict[str, tuple[int, str]] = {}
+        self.partial = 0
+
+    def note(self, event: Event) -> None:
+        if isinstance(event, RunStarted):
+            self.started = event
+        elif isinstance(event, RoundFinished):
+            self.partial += event.verdict.status != "complete"
+            for outcome in event.verdict.missing:
+                count, _ = self.missing.get(outcome.site, (0, ""))
+                self.missing[outcome.site] = count + 1, outcome.reason
+
+    def closing(self, event: RunFinished) -> list[str]:
+        rounds = self.started.rounds if self.started else 0
+        lines = []
+        if event.status != "complete":
+            told = "; ".join(f"{site} missed {n} ({why})" for site, (n, why) in sorted(self.missing.items()))
+            earlier = told or "an earlier part of this run went on without a site"
+            lines.append(f"PARTIAL: {self.partial} of {rounds} rounds went on without everybody: {earlier}")
+        lines.append(f"{event.run} ended {event.status}: commit {event.commit}")
+        where = event.model or f"not registered; `fedloom show {event.run}` has it"
+        return [*lines, f"model: {where}"]
+
+
+class PlainLines:
+    """At most 15 lines for a log file: the stages, a few rounds, how it ended."""
+
+    def __init__(self, out: Console) -> None:
+        self._out = out
+        self._tally = _Tally()
+
+    def __call__(self, event: Event) -> None:
+        """Print what is worth a line."""
+        self._tally.note(event)
+        if isinstance(event, RunStarted):
+            self._out.print(_headline(event), markup=False)
+        elif isinstance(event, StageFinished):
+            self._out.print(f"{event.stage}: {event.summary}", markup=False)
+        elif isinstance(event, RoundFinished) and self._worth_a_line(event):
+            self._out.print("  ".join(_plain_round(event)), markup=False)
+        elif isinstance(event, RunFinished):
+            for line in self._tally.closing(event):
+                self._out.print(line, markup=False)
+
+    def close(self) -> None:
+        """Nothing to tidy."""
+
+    def _worth_a_line(self, event: RoundFinished) -> bool:
+        started = self._tally.started
+        if started is None:
+            return True
+        left = started.rounds - started.resumed_at
+        step = max(1, -(-left // (PLAIN_ROUNDS - 1)))
+        place = event.round - started.resumed_at
+        return place == 1 or event.round == started.rounds or place % step == 0
+
+
+class LiveTable:
+    """A table that grows while the run goes on, and stays when it ends."""
+
+    def __init__(self, out: Console) -> None:
+        self._out = out
+        self._tally = _Tally()
+        self._rounds: list[RoundFinished] = []
+        self._live: Live | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Draw what happened."""
+        self._tally.note(event)
+        if isinstance(event, RunStarted):
+            self._out.print(Text(_headline(event), style="bold"))
+            self._live = Live(console=self._out, refresh_per_second=8)
+            self._live.start()
+        elif isinstance(event, RoundFinished):
+            self._rounds.append(event)
+            if self._live:
+                self._live.update(self._table())
+        elif isinstance(event, StageFinished):
+            self.close()
+            self._out.print(Text.assemble((f"{event.stage:>9} ", "cyan"), event.summary))
+        else:
+            self._finish(event)
+
+    def close(self) -> None:
+        """Stop drawing and leave the last picture."""
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def _table(self) -> RenderableType:
+        started = self._tally.started
+        assert started is not None
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        names = list(self._rounds[-1].metrics)
+        figures = [name for name in ("loss", "accuracy", "auc", "rmse", "r2") if name in names]
+        for heading in ("round", "sites", *figures, "up", "down", "seconds"):
+            table.add_column(heading, justify="right")
+        for event in self._rounds[-LIVE_ROUNDS:]:
+            table.add_row(*_live_round(event, figures))
+        bar = ProgressBar(total=started.rounds, completed=self._rounds[-1].round, width=40)
+        return Group(table, bar)
+
+    def _finish(self, event: RunFinished) -> None:
+        comparison = comparison_table(event.summary)
+        if comparison is not None:
+            self._out.print()
+            self._out.print(comparison)
+        *warnings, ended, model = self._tally.closing(event)
+        for line in warnings:
+            self._out.print(Text(line, style="bold yellow"))
+        self._out.print(Text(ended, style="bold green" if event.status == "complete" else "bold yellow"))
+        self._out.print(Text(model))
+
+
+def comparison_table(evaluation: Mapping[str, Any]) -> Table | None:
+    """Lay the federated model beside its baselines, site by site; None when there was no evaluation."""
+    if not evaluation:
+        return None
+    federated, local = evaluation["federated"], evaluation.get("local", {}).get("sites", {})
+    pooled = evaluation.get("pooled", {})
+    names = [name for name in ("accuracy", "auc", "rmse", "r2") if name in federated["pooled"]]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("held-out rows of")
+    table.add_column("rows", justify="right")
+    for name in names:
+        for who in ("federated", *(("alone",) if local else ()), *(("pooled",) if pooled else ())):
+            table.add_column(f"{name}\n{who}", justify="right")
+    if local:
+        table.add_column("")
+    worse = evaluation.get("worse_off", [])
+    for site, found in federated["sites"].items():
+        columns = [
+            found,
+            *([local.get(site, {})] if local else []),
+            *([pooled["sites"].get(site, {})] if pooled else []),
+        ]
+        mark = [Text("better off alone", style="yellow") if site in worse else ""] if local else []
+        table.add_row(site, f"{found['rows']:.0f}", *_row(names, columns), *mark)
+    everywhere = evaluation.get("local_everywhere", {}).get("mean", {})
+    columns = [federated["pooled"], *([everywhere] if local else []), *([pooled["pooled"]] if pooled else [])]
+    table.add_row("all sites", f"{federated['pooled']['rows']:.0f}", *_row(names, columns), style="bold")
+    return table
+
+
+def figure(value: float | None) -> str:
+    """Write a metric; a dash where it is undefined."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _row(names: list[str], columns: list[Mapping[str, float | None]]) -> list[str]:
+    return [figure(found.get(name)) for name in names for found in columns]
+
+
+def _headline(event: RunStarted) -> str:
+    goes_on = f", going on after round {event.resumed_at}" if event.resumed_at else ""
+    return f"{event.pipeline}: {event.run}, {len(event.sites)} sites, {event.rounds} rounds, seed {event.seed}{goes_on}"
+
+
+def _sites_text(event: RoundFinished) -> str:
+    return f"{len(event.verdict.answered)}/{len(event.verdict.sites)}"
+
+
+def _plain_round(event: RoundFinished) -> list[str]:
+    figures = [f"{n} {figure(event.metrics[n])}" for n in ("loss", "auc", "rmse") if n in event.metrics]
+    parts = [f"round {event.round}", f"sites {_sites_text(event)}", *figures]
+    return [*parts, f"up {bytes_text(event.bytes_up)}", f"{event.seconds:.2f} s"]
+
+
+def _live_round(event: RoundFinished, figures: Sequence[str]) -> list[RenderableType]:
+    partial = event.verdict.status != "complete"
+    sites = Text(_sites_text(event), style="yellow" if partial else "")
+    told = [figure(event.metrics[name]) for name in figures]
+    traffic = [bytes_text(event.bytes_up), bytes_text(event.bytes_down)]
+    return [str(event.round), sites, *told, *traffic, f"{event.seconds:.2f}"]
+
+
+def _plain(value: Any) -> Any:
+    """Turn what JSON does not know (paths, sets) into what it does."""
+    return sorted(value) if isinstance(value, frozenset | set) else str(value)
