@@ -178,7 +178,7 @@ def _participation_table(participation: dict[str, Any], record: dict[str, Any]) 
 def _state(repository: Repository, id_: Digest) -> str:
     run = repository.attestation(id_, "run")
     if run:
-        return f"end of {run.body['ref']}, {run.body['status']}"
+        return f"end of a run, {run.body['status']}"
     gate = repository.attestation(id_, "gate")
     if gate and not gate.body["passed"]:
         return "refused by the gate"

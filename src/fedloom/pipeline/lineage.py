@@ -83,7 +83,8 @@ def resume(context: HubContext) -> Run:
     if scaling is not None:
         context.scaling = repository.tensors(repository.tree(scaling.id)["scaling"].id)
     done = int(rounds[0]["round"])
-    if done >= context.spec.rounds and repository.attestation(tip, FINISHED):
+    closed = repository.attestation(tip, FINISHED)
+    if done >= context.spec.rounds and closed is not None and closed.body["ref"] == name:
         raise SpecError(f"{name} is finished: round {done} of {context.spec.rounds}. Give more `--rounds` to go on")
     return Run(name, tip, done, partial)
 
