@@ -33,7 +33,7 @@ def main() -> None:
     options = parser.parse_args()
     paths = sorted(options.folder.glob(FILES))
     if not paths:
-        print(NO_DATA.format(files=FILES, folder=options.folder), file=sys.stderr)
+        print(NO_DATA.format(files=FILES, folder=options.folder.resolve()), file=sys.stderr)
         raise SystemExit(2)
     (HERE / "data").mkdir(exist_ok=True)
     written = [_station(path, options.train_before) for path in paths]
@@ -45,7 +45,8 @@ def _station(path: Path, train_before: str) -> int:
     with _opened(path) as file:
         rows = [_held(row, train_before) for row in csv.DictReader(file) if row["PM2.5"] != "NA"]
     target = HERE / "data" / f"{path.name.split('_')[2].lower()}.csv.gz"
-    target.write_bytes(gzip.compress("".join(_lines(rows)).encode(), mtime=0))  # no time stamp: same rows, same digest
+    text = "".join(_lines(rows)).encode()
+    target.write_bytes(gzip.compress(text, compresslevel=4, mtime=0))  # no time stamp: same rows, same digest
     return len(rows)
 
 

@@ -62,7 +62,7 @@ def test_truncated_is_refused(cut):
 @given(st.integers(0, 10**6), st.integers(1, 255))
 def test_any_changed_byte_is_refused(position, change):
     """One altered byte anywhere is found."""
-    data = wire.encode(Message("train", 1, {"a": 1}, {"w": np.ones(3)}))
+    data = bytearray(wire.encode(Message("train", 1, {"a": 1}, {"w": np.ones(3)})))
     data[position % len(data)] ^= change
     with pytest.raises(WireError):
         wire.decode(data)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Literal
 
+from fedloom.engine.allocator import return_freed_blocks
 from fedloom.engine.port import Reply, SiteHandler, T, Task
 from fedloom.engine.scenario import Faults, Scenario
 from fedloom.errors import EngineError
@@ -30,17 +31,16 @@ class _Flight:
         self.site = site
         self.future = future
         self._invited = monotonic()
-        self._finished: float | None = None
+        finished: list[float] = []
+        self._finished = finished
         if future is not None:
-            future.add_done_callback(self._finish)
+            # Not a method of this flight: a future that knew it would make a cycle, and keep its reply in memory.
+            future.add_done_callback(lambda _: finished.append(monotonic()))
 
     @property
     def seconds(self) -> float:
         """From the invitation to the reply, however late the hub looks; to now while it is out."""
-        return (self._finished or monotonic()) - self._invited
-
-    def _finish(self, _: Future[Buffer]) -> None:
-        self._finished = monotonic()
+        return (self._finished[0] if self._finished else monotonic()) - self._invited
 
 
 @dataclass(slots=True)
@@ -62,6 +62,7 @@ class InProcessEngine:
 
     def run(self, job: Callable[[], T]) -> T:
         """Start the workers, do the job, end the workers."""
+        return_freed_blocks()
         self._pool = self._start()
         try:
             return job()
@@ -162,5 +163,5 @@ def _install(handler: SiteHandler) -> None:
     _installed[:] = [handler]
 
 
-def _work(site: str, task: bytes) -> Buffer:
-    return _installed[0].handle(site, task)
+def _work(site: str, task: bytes) -> bytes:
+    return bytes(_installed[0].handle(site, task))  # what crosses processes must be picklable

@@ -19,12 +19,13 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import rfc8785
 
 from fedloom.errors import WireError
-from fedloom.values import DTYPES, Buffer, Layout, Tensors, TensorSpec, layout, tensor_bytes, tensor_from_bytes
+from fedloom.values import DTYPES, Buffer, Layout, Tensor, Tensors, TensorSpec, layout, tensor_bytes, tensor_from_bytes
 
 MAGIC = b"FLM1"
 _CHECKSUM = 32
@@ -41,18 +42,31 @@ class Message:
     tensors: Tensors = field(default_factory=dict)
 
 
-def encode(message: Message) -> bytearray:
+def encode(message: Message) -> memoryview:
     """Write a message; one allocation of the final size, each tensor copied once."""
-    specs = layout(message.tensors)
+    return _encode(message, dict(message.tensors))
+
+
+def encode_and_release(message: Message) -> memoryview:
+    """Write a message and empty its tensors on the way, so that a large model is never in memory twice.
+
+    The message must own a dict nobody else needs.
+    """
+    return _encode(message, cast("dict[str, Tensor]", message.tensors))
+
+
+def _encode(message: Message, tensors: dict[str, Tensor]) -> memoryview:
+    specs = layout(tensors)
     header = _header(message.verb, message.round, message.body, specs)
-    out = bytearray(_size(header, specs))
+    # Not a bytearray: that would touch every page at once, and the tensors could not make room for them.
+    out = np.zeros(_size(header, specs), np.uint8).data
     _PREFIX.pack_into(out, 0, MAGIC, len(header))
     out[_PREFIX.size : _PREFIX.size + len(header)] = header
     position = _pad(_PREFIX.size + len(header))
     for spec in specs:
-        out[position : position + spec.nbytes] = tensor_bytes(message.tensors[spec.name])
+        out[position : position + spec.nbytes] = tensor_bytes(tensors.pop(spec.name))
         position = _pad(position + spec.nbytes)
-    out[position:] = hashlib.sha256(memoryview(out)[:position]).digest()
+    out[position:] = hashlib.sha256(out[:position]).digest()
     return out
 
 

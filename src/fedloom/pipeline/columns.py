@@ -52,6 +52,8 @@ def read_columns(contract: Contract, table: Table) -> Columns:
 def _read(column: Column, cells: Sequence[str | None]) -> tuple[NDArray[np.float64], Counts]:
     missing = sum(cell is None for cell in cells)
     values = _codes(column, cells) if column.codes else _numbers(cells)
+    if column.whole and not column.codes:
+        values = np.where(values == np.rint(values), values, np.nan)
     unreadable = int(np.isnan(values).sum()) - missing
     low = -np.inf if column.minimum is None else column.minimum
     high = np.inf if column.maximum is None else column.maximum
@@ -69,6 +71,8 @@ def _numbers(cells: Sequence[str | None]) -> NDArray[np.float64]:
         values = np.array([cell if cell is not None else "nan" for cell in cells], dtype=object).astype(np.float64)
     except ValueError:
         values = np.array([_number(cell) for cell in cells], np.float64)
+    if any(cell is not None and "_" in cell for cell in cells):  # to Python `1_0` is ten; to a steward it is a slip
+        values = np.where([cell is not None and "_" in cell for cell in cells], np.nan, values)
     return np.where(np.isinf(values), np.nan, values)
 
 

@@ -13,8 +13,9 @@ from fedloom.learners.learner import Examples, Learner, Training
 from fedloom.pipeline.columns import Columns
 from fedloom.pipeline.contract import Contract
 from fedloom.pipeline.events import Emit
-from fedloom.pipeline.features import Parts, moments, split_rows, standardize
+from fedloom.pipeline.features import Parts, feature_names, identity, moments, split_rows, standardize
 from fedloom.pipeline.features import scaling as scaling_of
+from fedloom.pipeline.participation import Verdict
 from fedloom.pipeline.spec import PipelineSpec, TrainStage
 from fedloom.telemetry.recorder import Recorder
 from fedloom.values import Digest, Tensors
@@ -103,10 +104,16 @@ class HubContext:
 
     site_inputs: dict[str, Mapping[str, Digest]] = field(default_factory=dict)
     rows: dict[str, float] = field(default_factory=dict)
-    scaling: Tensors = field(default_factory=dict)
+    scaling: Tensors = field(init=False)
+    fitted: Verdict | None = None
+    """Who took part in the fit; None where it asked nobody."""
     run: Run | None = None
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     model_file: str = ""
+
+    def __post_init__(self) -> None:
+        """Scale nothing until a fit stage says how."""
+        self.scaling = identity(len(feature_names(self.contract)))
 
     @property
     def sites(self) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ class Column:
     maximum: float | None = None
     required: bool = False
     unit: str = ""
+    whole: bool = False
+    """Whether only whole numbers fit."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ def read_contract(path: Path) -> Contract:
         if (role == "label" and len(found) != 1) or len(found) > 1:
             wanted = "exactly one column" if role == "label" else "at most one column"
             raise source.error(("schema",), f"{wanted} must have role {role}; found {found or 'none'}")
+    if not any(column.role == "feature" for column in columns):
+        raise source.error(("schema",), "at least one column must be a feature to learn from")
     names = [column.name for column in columns]
     for name in names:
         if names.count(name) > 1:
@@ -121,6 +125,8 @@ def _column(source: Source, index: int, item: _Property) -> Column:
     role, codes = item.custom("role", "feature"), item.custom("codes", [])
     if role not in ("feature", "label", "split"):
         raise source.error(place, f"role '{role}' of '{item.name}' is not allowed; use feature, label or split")
+    if isinstance(codes, list) and any(isinstance(code, bool) or code is None for code in codes):
+        raise source.error(place, f"codes of '{item.name}' hold an unquoted yes, no or null: put quotes around it")
     if not isinstance(codes, list) or len(set(map(str, codes))) != len(codes) or len(codes) == 1:
         raise source.error(place, f"codes of '{item.name}' must be a list of two or more different codes")
     if role == "split" and set(map(str, codes)) != {"train", "test"}:
@@ -128,6 +134,8 @@ def _column(source: Source, index: int, item: _Property) -> Column:
     if item.logicalType == "string" and not codes:
         raise source.error(place, f"text column '{item.name}' needs `codes`, a list of its values, to be learned from")
     options = item.logicalTypeOptions
+    if options.minimum is not None and options.maximum is not None and options.minimum > options.maximum:
+        raise source.error(place, f"the minimum of '{item.name}' is above its maximum")
     return Column(
         item.name,
         role,
@@ -136,4 +144,5 @@ def _column(source: Source, index: int, item: _Property) -> Column:
         options.maximum,
         item.required,
         str(item.custom("unit", "")),
+        whole=item.logicalType == "integer",
     )

@@ -66,8 +66,8 @@ class Exchange:
 
 
 def task(message: Message) -> Task:
-    """Encode a message as an engine task."""
-    return Task(message.verb, message.round, wire.encode(message))
+    """Encode a message as an engine task; the message is empty afterwards."""
+    return Task(message.verb, message.round, wire.encode_and_release(message))
 
 
 def prefixed(prefix: str, tensors: Tensors) -> dict[str, Tensor]:

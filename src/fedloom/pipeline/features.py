@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fedloom.learners.learner import Examples
 from fedloom.pipeline.columns import Columns
-from fedloom.pipeline.contract import Contract
+from fedloom.pipeline.contract import Column, Contract
 from fedloom.pipeline.spec import Split
 from fedloom.values import Tensors, generator
 
@@ -43,12 +43,14 @@ def outputs(contract: Contract) -> int:
 def split_rows(
     contract: Contract, columns: Columns, split: Split, *, drop_missing: bool, seed: int, site: str
 ) -> Parts:
-    """Make a site's training and test rows; rows without a label are left out."""
-    features = np.column_stack([_expand(contract, columns, name.split("=", 1)) for name in feature_names(contract)])
+    """Make a site's training and test rows; rows without a label, or without their word for the split, are left out."""
+    features = np.column_stack([part for column in contract.features for part in _expand(column, columns)])
     labels = columns.values[contract.label.name]
     keep = ~np.isnan(labels)
     if drop_missing:
         keep &= ~np.isnan(features).any(axis=1)
+    if split.column is not None:
+        keep &= ~np.isnan(columns.values[split.column])  # it may have been meant for the test
     test = _held_out(contract, columns, split, keep, generator(seed, "split", site))
     return Parts(
         _examples(contract, features, labels, keep & ~test),
@@ -58,9 +60,11 @@ def split_rows(
 
 def moments(features: NDArray[np.float64]) -> Tensors:
     """Sum what standardisation needs, per feature: float64, shape (3, features): count, sum, sum of squares."""
-    known = ~np.isnan(features)
-    filled = np.where(known, features, 0.0)
-    return {"moments": np.stack([known.sum(axis=0).astype(np.float64), filled.sum(axis=0), (filled**2).sum(axis=0)])}
+    # One row in memory for each feature: NumPy then adds in pairs, and the error does not grow with the rows.
+    columns = np.ascontiguousarray(features.T)
+    known = ~np.isnan(columns)
+    filled = np.where(known, columns, 0.0)
+    return {"moments": np.stack([known.sum(axis=1).astype(np.float64), filled.sum(axis=1), (filled**2).sum(axis=1)])}
 
 
 def scaling(sums: Tensors) -> Tensors:
@@ -69,8 +73,9 @@ def scaling(sums: Tensors) -> Tensors:
     mean = total / np.maximum(count, 1)
     variance = np.maximum(squares / np.maximum(count, 1) - mean**2, 0)
     scale = np.sqrt(variance)
-    # A constant column leaves rounding noise behind; dividing by it would blow the column up.
-    return {"mean": mean, "scale": np.where(scale > 1e-9 * np.maximum(np.abs(mean), 1), scale, 1.0)}
+    # The difference of two squares is exact to about 1e-15 of them: below the root of that, a scale is rounding
+    # noise of a constant column, and dividing by it would blow the column up.
+    return {"mean": mean, "scale": np.where(scale > 1e-7 * np.abs(mean), scale, 1.0)}
 
 
 def identity(width: int) -> Tensors:
@@ -84,13 +89,12 @@ def standardize(examples: Examples, by: Tensors) -> Examples:
     return Examples(np.where(np.isnan(scaled), 0.0, scaled), examples.labels)
 
 
-def _expand(contract: Contract, columns: Columns, name: list[str]) -> NDArray[np.float64]:
-    values = columns.values[name[0]]
-    if len(name) == 1:
-        return values
-    column = contract.column(name[0])
-    assert column is not None
-    return np.where(np.isnan(values), np.nan, values == column.codes.index(name[1]))
+def _expand(column: Column, columns: Columns) -> list[NDArray[np.float64]]:
+    """Give what a learner sees of a column, in the order of `feature_names`."""
+    values = columns.values[column.name]
+    if not column.codes:
+        return [values]
+    return [np.where(np.isnan(values), np.nan, values == index) for index in range(1, len(column.codes))]
 
 
 def _held_out(

@@ -7,7 +7,9 @@ The number of rounds is not an input: a run of ten rounds is the beginning of a 
 
 from __future__ import annotations
 
+import json
 import platform
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -53,7 +55,9 @@ def start(context: HubContext) -> Run:
         "inputs": repository.add_tree(_inputs(context)),
     }
     message = f"{context.spec.name}: initial model"
-    root = Commit(repository.add_tree(parts).id, (), "import", message, {**facts(context), "round": 0})
+    partial = context.fitted is not None and context.fitted.status != "complete"
+    told = {"fit": context.fitted.as_json()} if context.fitted is not None and partial else {}
+    root = Commit(repository.add_tree(parts).id, (), "import", message, {**facts(context), "round": 0, **told})
     commit = repository.add_commit(root)
     while True:
         name = f"{RUNS}{(run_numbers(repository) or [0])[-1] + 1}"
@@ -61,7 +65,7 @@ def start(context: HubContext) -> Run:
             repository.refs.compare_and_set(name, None, commit, "start")
         except ConflictError:
             continue  # another process took this number
-        return Run(name, commit, 0)
+        return Run(name, commit, 0, partial)
 
 
 def resume(context: HubContext) -> Run:
@@ -72,20 +76,22 @@ def resume(context: HubContext) -> Run:
         raise NotFoundError("there is no run to resume: start one with `fedloom run`")
     name = f"{RUNS}{numbers[-1]}"
     tip = repository.resolve(name)
-    if changed := sorted(_changed(context, tip)):
+    if changed := list(_changed(context, tip)):
         raise ConflictError(
             f"{name} cannot be resumed: {', '.join(changed)} changed since it started. "
             "Put it back, or start a new run with `fedloom run`"
         )
     rounds = [commit.facts for _, commit in repository.log(tip)]
-    partial = any(found.get("participation", {}).get("status") == "partial-allowed" for found in rounds)
+    verdicts = [found[part] for found in rounds for part in ("participation", "fit") if part in found]
+    partial = any(verdict["status"] != "complete" for verdict in verdicts)
     scaling = repository.part(tip, "preprocessing")
     if scaling is not None:
         context.scaling = repository.tensors(repository.tree(scaling.id)["scaling"].id)
     done = int(rounds[0]["round"])
     closed = repository.attestation(tip, FINISHED)
-    if done >= context.spec.rounds and closed is not None and closed.body["ref"] == name:
-        raise SpecError(f"{name} is finished: round {done} of {context.spec.rounds}. Give more `--rounds` to go on")
+    finished = closed is not None and closed.body["ref"] == name
+    if done > context.spec.rounds or (done == context.spec.rounds and finished):
+        raise SpecError(f"{name} has {done} rounds, and {context.spec.rounds} are asked for: give more `--rounds`")
     return Run(name, tip, done, partial)
 
 
@@ -112,11 +118,29 @@ def _inputs(context: HubContext) -> dict[str, Entry]:
     }
 
 
-def _changed(context: HubContext, tip: Digest) -> list[str]:
-    then = context.repository.part(tip, "inputs")
-    before = context.repository.tree(then.id) if then else {}
-    now = _inputs(context)
-    return [name for name in now if before.get(name) != now[name]]
+def _changed(context: HubContext, tip: Digest) -> Iterator[str]:
+    """Name what a run depends on and is no longer what it was: `contract`, `pipeline learner`, `data of north`."""
+    repository = context.repository
+    then = repository.part(tip, "inputs")
+    before, now = repository.tree(then.id) if then else {}, _inputs(context)
+    for name in now:
+        if before.get(name) == now[name]:
+            continue
+        if name == "contract" or name not in before:
+            yield name
+            continue
+        old, new = (json.loads(repository.blob(entries[name].id)) for entries in (before, now))
+        parts = [part for part in sorted({*old, *new}) if old.get(part) != new.get(part)]
+        if name == "sites":
+            yield from (_changed_site(site, old.get(site), new.get(site)) for site in parts)
+        else:
+            yield from (f"{name} {part}" for part in parts)
+
+
+def _changed_site(site: str, old: Mapping[str, str] | None, new: Mapping[str, str] | None) -> str:
+    if old is None or new is None:
+        return f"the list of sites ({site} {'came' if old is None else 'left'})"
+    return f"{' and '.join(part for part in sorted(new) if old.get(part) != new[part])} of {site}"
 
 
 def _preprocessing(context: HubContext) -> Entry:

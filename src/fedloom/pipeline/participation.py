@@ -13,6 +13,9 @@ from typing import Any, Literal
 from fedloom.engine.port import Status
 from fedloom.pipeline.spec import Participation
 
+_NAMED = 8
+"""Sites named one by one in a sentence; the rest are counted."""
+
 VerdictStatus = Literal["complete", "partial-allowed", "failed"]
 
 
@@ -49,8 +52,8 @@ class Verdict:
         causes: dict[tuple[str, str], list[str]] = {}
         for outcome in self.missing:
             causes.setdefault((outcome.status, outcome.reason), []).append(outcome.site)
-        missing = "; ".join(f"{', '.join(sites)} {status} ({why})" for (status, why), sites in causes.items())
-        return f"{self.reason}: {missing}" if self.reason else missing
+        missing = "; ".join(f"{_listed(sites)} {status} ({why})" for (status, why), sites in causes.items())
+        return ": ".join(part for part in (self.reason, missing) if part)
 
     def as_json(self) -> dict[str, Any]:
         """Turn into plain JSON, for a commit."""
@@ -64,14 +67,26 @@ def judge(policy: Participation, outcomes: Sequence[tuple[str, Status, str]], ro
     verdict = Verdict("complete", sites)
     if not verdict.missing:
         return verdict
-    short = _shortfall(policy, verdict)
+    share = sum(rows.get(site, 0.0) for site in verdict.answered) / total  # one division: 8 of 10 equal sites are 0.8
+    short = _shortfall(policy, verdict, share)
     return Verdict("failed", sites, short) if short else Verdict("partial-allowed", sites)
 
 
-def _shortfall(policy: Participation, verdict: Verdict) -> str:
+def and_measured(merged: Verdict, measured: Verdict) -> Verdict:
+    """Judge a round by its evaluation too: every contribution counts, and still somebody was missing."""
+    if not measured.missing:
+        return merged
+    return Verdict("partial-allowed", merged.sites, f"not measured everywhere ({measured.describe()})")
+
+
+def _listed(sites: Sequence[str]) -> str:
+    more = len(sites) - _NAMED
+    return ", ".join(sites[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _shortfall(policy: Participation, verdict: Verdict, share: float) -> str:
     answered = verdict.answered
     absent = [outcome.site for outcome in verdict.missing if outcome.site in policy.require]
-    weight = sum(outcome.weight for outcome in verdict.sites if outcome.status == "answered")
     if not answered:
         return "no site answered"
     if not policy.partial_allowed:
@@ -80,6 +95,6 @@ def _shortfall(policy: Participation, verdict: Verdict) -> str:
         return f"the policy requires {', '.join(absent)}"
     if policy.min_sites is not None and len(answered) < policy.min_sites:
         return f"{len(answered)} of {len(verdict.sites)} sites answered, and the policy demands {policy.min_sites}"
-    if policy.min_weight is not None and weight < policy.min_weight:
-        return f"sites with {weight:.0%} of the rows answered, and the policy demands {policy.min_weight:.0%}"
+    if policy.min_weight is not None and share < policy.min_weight:
+        return f"sites with {share:.0%} of the rows answered, and the policy demands {policy.min_weight:.0%}"
     return ""

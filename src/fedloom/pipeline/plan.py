@@ -6,18 +6,19 @@ all refusals are collected, so that one look is enough.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+from fedloom.errors import SpecError
 from fedloom.learners.guard import GuardedLearner
 from fedloom.pipeline.build import build_learner, build_strategy
 from fedloom.pipeline.contract import Contract, read_contract
 from fedloom.pipeline.features import feature_names, outputs
 from fedloom.pipeline.rules import Rule
 from fedloom.pipeline.source import Source
-from fedloom.pipeline.spec import FILE, PipelineSpec, read_spec
+from fedloom.pipeline.spec import FILE, GREATEST, PipelineSpec, read_spec
 from fedloom.pipeline.stages.catalog import STAGES
 from fedloom.pipeline.stages.stage import Draft, Leaving, Stage
 from fedloom.values import Layout, generator, layout
@@ -62,7 +63,7 @@ def make_plan(
     """
     spec, source = read_spec(folder / FILE)
     chosen = {"rounds": rounds, "seed": seed}
-    spec = spec.model_copy(update={name: value for name, value in chosen.items() if value is not None})
+    spec = _with(spec, {name: value for name, value in chosen.items() if value is not None})
     contract = read_contract(folder / spec.contract)
     learner, strategy = build_learner(spec, source, folder), build_strategy(spec, source)
     refusals = [
@@ -70,6 +71,7 @@ def make_plan(
         *_learner_refusals(spec, contract, learner, strategy, source),
         *_site_refusals(spec, strategy, source),
         *_split_refusals(spec, contract, source),
+        *_fit_refusals(spec, source),
         *_gate_refusals(spec, learner, source),
         *_baseline_refusals(spec, source, pools_rows=pools_rows),
         *more,
@@ -80,6 +82,14 @@ def make_plan(
     draft = Draft(spec, contract, learner.task, width, outputs(contract), model)
     leaving = tuple(line for stage in order for line in stage.leaving(draft)) if not refusals else ()
     return Plan(folder, spec, contract, learner, strategy, order, model, leaving, tuple(refusals))
+
+
+def _with(spec: PipelineSpec, chosen: Mapping[str, int]) -> PipelineSpec:
+    for name, value in chosen.items():
+        least = 1 if name == "rounds" else 0
+        if not least <= value <= GREATEST:
+            raise SpecError(f"{name} {value} is not allowed: give a whole number from {least} to {GREATEST}")
+    return spec.model_copy(update=dict(chosen))
 
 
 def _ordered(names: Iterable[str]) -> list[str]:
@@ -146,6 +156,13 @@ def _split_refusals(spec: PipelineSpec, contract: Contract, source: Source) -> I
     if column is None or column.role != "split":
         problem = f"'{spec.split.column}' is no column with role split in {spec.contract}"
         yield str(source.error(("split", "column"), problem))
+
+
+def _fit_refusals(spec: PipelineSpec, source: Source) -> Iterable[str]:
+    fit = spec.stages.fit
+    if fit is not None and (fit.standardize, fit.missing) == ("none", "mean"):
+        problem = "no mean is fitted with `standardize: none`: write `global` or `site`, or `missing: drop`"
+        yield str(source.error(("stages", "fit", "missing"), problem))
 
 
 def _gate_refusals(spec: PipelineSpec, learner: GuardedLearner, source: Source) -> Iterable[str]:

@@ -6,6 +6,7 @@ A figure is `METRIC` (all rows pooled), `unweighted.METRIC` (sites count the sam
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -49,9 +50,12 @@ class Rule:
                 raise ValueError(f"write `participation == {VERDICTS[0]}` or `== {VERDICTS[1]}`")
             return cls(figure, sign, bound)
         try:
-            return cls(figure, sign, float(bound))
+            number = float(bound)
         except ValueError:
-            raise ValueError(f"'{bound}' is no number in the rule '{text}'") from None
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValueError(f"'{bound}' is no number in the rule '{text}'")
+        return cls(figure, sign, number)
 
     def holds(self, figures: Mapping[str, float | str | None]) -> bool:
         """Whether the figures keep the rule; an undefined figure keeps none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -26,13 +26,14 @@ class Source:
 
     path: Path
     data: Any
-    lines: Mapping[Place, int]
+    lines: Mapping[tuple[str, ...], int]
 
     def where(self, place: Place) -> str:
         """Say file and line of a field, or of the nearest field around it."""
-        while place not in self.lines and place:
-            place = place[:-1]
-        return f"{self.path}:{self.lines.get(place, 1)}"
+        keys = tuple(map(str, place))  # a mapping's key may be a number, and pydantic names some of them by text
+        while keys not in self.lines and keys:
+            keys = keys[:-1]
+        return f"{self.path}:{self.lines.get(keys, 1)}"
 
     def error(self, place: Place, problem: str) -> SpecError:
         """Make the complaint about one field."""
@@ -53,9 +54,14 @@ def read_yaml(path: Path) -> Source:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise SpecError(f"{path}:{line}: malformed YAML: {error.problem}; check indentation and colons") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise SpecError(f"{path}:{line}: this is no text file: it holds control characters") from None
+    except (ValueError, RecursionError) as error:  # such as the date 2024-13-45, or brackets nested a thousand deep
+        raise SpecError(f"{path}: malformed YAML: {str(error) or type(error).__name__}") from None
     if node is None:
         raise SpecError(f"{path}: the file is empty. `fedloom init FOLDER` writes a working project")
-    return Source(path, data, dict(_lines(path, node, ())))
+    return Source(path, data, dict(_lines(path, node, (), set())))
 
 
 def validate(model: type[M], source: Source) -> M:
@@ -65,12 +71,17 @@ def validate(model: type[M], source: Source) -> M:
     try:
         return model.model_validate(source.data)
     except ValidationError as error:
-        found = [_explain(model, source, item) for item in error.errors()]
+        found = [_explain(model, source, item) for item in _own(error.errors())]
         raise SpecError("\n".join(dict.fromkeys(found))) from None
 
 
-def _lines(path: Path, node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:
+def _lines(
+    path: Path, node: yaml.Node, place: tuple[str, ...], visited: set[int]
+) -> Iterator[tuple[tuple[str, ...], int]]:
     yield place, node.start_mark.line + 1
+    if id(node) in visited:
+        return  # an alias of what was read already, perhaps of a node around it
+    visited.add(id(node))
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -78,11 +89,20 @@ def _lines(path: Path, node: yaml.Node, place: Place) -> Iterator[tuple[Place, i
             if name in seen:
                 raise SpecError(f"{path}:{key.start_mark.line + 1}: '{name}' stands here twice: keep one")
             seen.add(name)
-            yield from _lines(path, value, (*place, name))
+            yield from _lines(path, value, (*place, name), visited)
             yield (*place, name), key.start_mark.line + 1
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            yield from _lines(path, value, (*place, index))
+            yield from _lines(path, value, (*place, str(index)), visited)
+
+
+def _own(errors: Sequence[Any]) -> Iterator[Any]:
+    """Leave out that a list is too short where its items are what is wrong: pydantic counts good ones only."""
+    for item in errors:
+        place = item["loc"]
+        inside = any(len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in errors)
+        if not (item["type"] == "too_short" and inside):
+            yield item
 
 
 def _explain(model: type[BaseModel], source: Source, item: Any) -> str:
@@ -99,7 +119,23 @@ def _explain(model: type[BaseModel], source: Source, item: Any) -> str:
         message = f"'{item['input']}' is not allowed; {nearest(str(item['input']), choices)}"
     elif kind == "value_error":
         message = str(item["ctx"]["error"])
+    elif kind == "too_short":
+        message = f"{item['ctx']['min_length']} or more are needed, and there are {item['ctx']['actual_length']}"
+    elif kind == "string_pattern_mismatch":
+        message = f"'{item['input']}' is not allowed: use lower-case letters, digits, '-' and '_'"
+    else:
+        message = _EXPECTED.get(kind, message)
     return _complaint(source, place, message)
+
+
+_EXPECTED = {
+    "model_type": "expected fields and values, such as `name: value`",
+    "dict_type": "expected fields and values, such as `name: value`",
+    "tuple_type": "expected a list, such as [a, b]",
+    "frozen_set_type": "expected a list, such as [a, b]",
+    "string_type": "expected text: put it in quotes",
+}
+"""What pydantic says in terms of Python, in terms of the file."""
 
 
 def _complaint(source: Source, place: Place, problem: str) -> str:
@@ -109,16 +145,18 @@ def _complaint(source: Source, place: Place, problem: str) -> str:
 
 def _model_at(model: type[BaseModel], place: Sequence[str | int]) -> type[BaseModel] | None:
     """Find the pydantic model whose field stands at `place`."""
-    found: type[BaseModel] | None = model
+    found: Any = model
     for part in place:
-        if found is None:
-            return None
-        field = found.model_fields.get(str(part))
-        found = _first_model(field.annotation) if field else (found if isinstance(part, int) else None)
-    return found
+        owner = _model_in(found)
+        if owner is None or get_origin(found) in (tuple, dict):  # `part` is an index, or a key a person chose
+            found = owner
+        else:
+            fields = {field.alias or name: field.annotation for name, field in owner.model_fields.items()}
+            found = fields.get(str(part))
+    return _model_in(found)
 
 
-def _first_model(annotation: Any) -> type[BaseModel] | None:
+def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for part in get_args(annotation) if (found := _first_model(part))), None)
+    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)

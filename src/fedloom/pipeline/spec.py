@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+import rfc8785
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from fedloom.engine.scenario import Faults, Scenario
 from fedloom.pipeline.rules import Rule
@@ -14,6 +15,8 @@ from fedloom.pipeline.source import Source, read_yaml, validate
 
 FILE = "pipeline.yaml"
 SITE_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+GREATEST = 2**53 - 1
+"""Largest whole number that canonical JSON holds exactly (RFC 8785, section 3.2.2.3)."""
 
 SiteName = Annotated[str, Field(pattern=SITE_NAME)]
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -22,18 +25,24 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 def _seconds(value: Any) -> Any:
     """Read `90`, `90s`, `5m` or `1h` as seconds."""
     if isinstance(value, str):
-        found = re.fullmatch(r"\s*([0-9.]+)\s*(ms|s|min|m|h)\s*", value)
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|m|h)\s*", value)
         if not found:
             raise ValueError(f"'{value}' is no duration; write for example 30s, 5m or 1h")
         return float(found.group(1)) * _UNITS[found.group(2)]
     return value
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+_DURATION: dict[str, Any] = {
+    "anyOf": [
+        {"type": "number", "exclusiveMinimum": 0},
+        {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(ms|s|min|m|h)\s*$"},
+    ]
+}
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0), WithJsonSchema(_DURATION)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, allow_inf_nan=False)
 
 
 class Use(BaseModel):
@@ -41,12 +50,22 @@ class Use(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    use: str
+    use: str = Field(description="name of the part; its options stand beside it")
 
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, value: Any) -> Any:
         return {"use": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _can_be_kept(self) -> Use:
+        # Options are facts of every commit, so they must have one canonical form.
+        for name, value in self.options.items():
+            try:
+                rfc8785.dumps(value)
+            except rfc8785.CanonicalizationError as error:
+                raise ValueError(f"option '{name}' cannot be kept in a commit: {error}") from None
+        return self
 
     @property
     def options(self) -> dict[str, Any]:
@@ -102,9 +121,9 @@ class FitStage(_Model):
 class TrainStage(_Model):
     """Train at the sites and merge, round by round."""
 
-    epochs: int = Field(default=1, ge=1)
+    epochs: int = Field(default=1, ge=1, description="passes over a site's rows in one round")
     batch_size: int | None = Field(default=32, ge=1, description="rows a step; null for all rows at once")
-    learning_rate: float = Field(default=0.05, gt=0)
+    learning_rate: float = Field(default=0.05, gt=0, description="step size of the sites' training")
 
 
 class EvaluateStage(_Model):
@@ -131,18 +150,18 @@ class GateStage(_Model):
 class RegisterStage(_Model):
     """Point a branch to the model that passed, and write it as a file."""
 
-    ref: str = Field(default="main", pattern=r"^[a-z0-9][a-z0-9._/-]*$")
+    ref: str = Field(default="main", pattern=r"^[a-z0-9][a-z0-9._/-]*$", description="branch that points to the model")
 
 
 class Stages(_Model):
     """The stages that run, each with its settings; a stage that is not named does not run."""
 
-    contract: ContractStage | None = None
-    fit: FitStage | None = None
-    train: TrainStage | None = None
-    evaluate: EvaluateStage | None = None
-    gate: GateStage | None = None
-    register_: RegisterStage | None = Field(default=None, alias="register")
+    contract: ContractStage | None = Field(default=None, description="each site checks its own table")
+    fit: FitStage | None = Field(default=None, description="preprocessing, fitted from sums over all sites")
+    train: TrainStage | None = Field(default=None, description="sites train, the hub merges, round by round")
+    evaluate: EvaluateStage | None = Field(default=None, description="measure every round, and compare with baselines")
+    gate: GateStage | None = Field(default=None, description="rules the model must keep to be registered")
+    register_: RegisterStage | None = Field(default=None, alias="register", description="name the model and write it")
 
     @model_validator(mode="before")
     @classmethod
@@ -165,11 +184,11 @@ class PipelineSpec(_Model):
     sites: dict[SiteName, str] = Field(min_length=1, description="site name → adapter file, relative to this one")
     learner: Use = Field(description="linear, mlp, sklearn, torch, or your own as file.py:Class")
     strategy: Use = Field(default=Use(use="fedavg"), description="how contributions are merged")
-    split: Split = Field(default=Split(test=0.3))
-    participation: Participation = Field(default=Participation())
-    rounds: int = Field(default=10, ge=1)
-    seed: int = Field(default=0, ge=0)
-    stages: Stages
+    split: Split = Field(default=Split(test=0.3), description="which rows of a site are only measured with")
+    participation: Participation = Field(default=Participation(), description="what a round needs to count")
+    rounds: int = Field(default=10, ge=1, le=GREATEST, description="how often the sites train and the hub merges")
+    seed: int = Field(default=0, ge=0, le=GREATEST, description="same seed, same files: same commit ids")
+    stages: Stages = Field(description="what runs, and how")
 
 
 class _FaultsModel(_Model):

@@ -6,8 +6,7 @@ data, so its text may leave; of any other exception only the type leaves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fedloom.engine import wire
 from fedloom.engine.wire import Message
@@ -26,7 +25,7 @@ class SiteAgent:
     context: SiteContext
     outbox: Outbox
 
-    def answer(self, data: Buffer) -> bytearray:
+    def answer(self, data: Buffer) -> memoryview:
         """Answer one task, always."""
         verb, number = "", 0
         try:
@@ -43,16 +42,5 @@ class SiteAgent:
         except Exception as error:  # noqa: BLE001  the text of a foreign exception may hold a value: only its type leaves
             return self._refuse(number, f"{type(error).__name__} in the site half of '{verb}'")
 
-    def _refuse(self, number: int, reason: str) -> bytearray:
+    def _refuse(self, number: int, reason: str) -> memoryview:
         return self.outbox.send(Message(ERROR, number, {"reason": reason}))
-
-
-@dataclass
-class SiteAgents:
-    """Several sites in one process: the handler of the in-process engine. Agents keep their rows between tasks."""
-
-    agents: Mapping[str, SiteAgent] = field(default_factory=dict)
-
-    def handle(self, site: str, task: Buffer) -> Buffer:
-        """Answer a task at one of the sites."""
-        return self.agents[site].answer(task)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,25 +56,44 @@ class CsvData:
             raise SiteDataError(f"{self.path} cannot be read: {error.strerror}") from None
 
     def _table(self) -> Table:
-        rows = list(csv.reader(io.StringIO(self._text()), delimiter=self._adapter.delimiter))
-        rows = [row for row in rows if row]
-        if not rows:
-            raise SiteDataError(f"{self.path} is empty")
-        header = list(self._adapter.header) if self._adapter.header else [name.strip() for name in rows.pop(0)]
-        for number, row in enumerate(rows, start=1 if self._adapter.header else 2):
-            if len(row) != len(header):
-                raise SiteDataError(
-                    f"{self.path}: line {number} has {len(row)} fields, and there are {len(header)} columns: "
-                    f"check `delimiter` in {self.adapter_path}"
-                )
+        header, rows = self._rows()
         position = {name: index for index, name in enumerate(header)}
         maps = {column.name: self._adapter.columns.get(column.name, ColumnMap()) for column in self.contract.columns}
+        for name, how in maps.items():
+            if header.count(how.from_ or name) > 1:
+                raise SiteDataError(f"{self.path} has two columns '{how.from_ or name}': rename one")
         found = {name: position.get(how.from_ or name) for name, how in maps.items()}
         return {
             name: self._cells([row[index] for row in rows], maps[name])
             for name, index in found.items()
             if index is not None
         }
+
+    def _rows(self) -> tuple[list[str], list[list[str]]]:
+        """Read header and rows; blank lines count as lines, and are no rows."""
+        reader = csv.reader(io.StringIO(self._text(), newline=""), delimiter=self._adapter.delimiter)
+        header, rows = list(self._adapter.header or ()), []
+        try:
+            for row in reader:
+                if row and not header:
+                    header = [name.strip() for name in row]
+                elif row:
+                    self._check_width(row, header, reader.line_num)
+                    rows.append(row)
+        except csv.Error:
+            raise SiteDataError(
+                f"{self.path}: line {reader.line_num} is no CSV: check quotes and `delimiter`"
+            ) from None
+        if not header or (self._adapter.header and not rows):
+            raise SiteDataError(f"{self.path} is empty")
+        return header, rows
+
+    def _check_width(self, row: list[str], header: list[str], number: int) -> None:
+        if len(row) != len(header):
+            raise SiteDataError(
+                f"{self.path}: line {number} has {len(row)} fields, and there are {len(header)} columns: "
+                f"check `delimiter` in {self.adapter_path}"
+            )
 
     def _cells(self, cells: list[str], how: ColumnMap) -> list[str | None]:
         absent = {*self._adapter.missing, *how.missing}
@@ -84,5 +104,5 @@ class CsvData:
         try:
             data = gzip.decompress(self._bytes) if self.path.suffix == ".gz" else self._bytes
             return data.decode("utf-8-sig")
-        except (UnicodeDecodeError, EOFError, OSError) as error:
+        except (UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
             raise SiteDataError(f"{self.path} is no readable UTF-8 CSV file ({type(error).__name__})") from None

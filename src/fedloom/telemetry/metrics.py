@@ -2,11 +2,13 @@
 
 Rules: statistics are tensors that add elementwise, so pooled figures need no row to leave a site and are the same
 as if all rows lay in one place. Scores are counted on a grid that is uniform in log-odds (256 cells from -8 to 8);
-AUC from it differs from the exact AUC by at most `auc_error`.
+AUC from it differs from the exact AUC by at most `auc_error`. Probabilities count as at least 2.2e-16 and at
+most 1 minus that, as in scikit-learn, so that a loss is finite.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -16,12 +18,13 @@ from numpy.typing import NDArray
 from fedloom.values import Layout, Tensors, layout
 
 Metrics: TypeAlias = Mapping[str, float | None]
-"""Names to figures; None where a figure is undefined, such as the AUC of one class."""
+"""Names to figures; None where a figure is undefined (the AUC of one class) or not finite (a model that diverged)."""
 
 CELLS = 256
 RELIABILITY_BINS = 10
-_EDGES = np.linspace(-8.0, 8.0, CELLS + 1)[1:-1]
-_TINY = 1e-12
+_EDGES = 1 / (1 + np.exp(-np.linspace(-8.0, 8.0, CELLS + 1)[1:-1]))  # as probabilities: exact in order, and no log
+_TINY = float(np.finfo(np.float64).eps)
+_FLAT = 1e-10  # a variance below this share of the mean square is lost in the rounding of the two sums
 
 HIGHER_IS_BETTER = {
     "accuracy": True,
@@ -41,11 +44,12 @@ def statistics(task: str, predictions: NDArray[np.float64], labels: NDArray[np.g
 
     task: binary, multiclass or regression; `predictions` and `labels` as the learner protocol states them.
     """
+    exact = predictions.astype(np.float64, copy=False)  # in float32 1 - _TINY is 1, and its loss infinite
     if task == "binary":
-        return _binary(predictions, labels.astype(np.int64))
+        return _binary(exact, labels.astype(np.int64))
     if task == "multiclass":
-        return _multiclass(predictions, labels.astype(np.int64))
-    return _regression(predictions, labels.astype(np.float64))
+        return _multiclass(exact, labels.astype(np.int64))
+    return _regression(exact, labels.astype(np.float64))
 
 
 def statistics_layout(task: str, outputs: int) -> Layout:
@@ -58,16 +62,19 @@ def statistics_layout(task: str, outputs: int) -> Layout:
 
 def add(total: Tensors, more: Tensors) -> Tensors:
     """Add the statistics of one more site; {} is the empty sum."""
-    return {name: total[name] + more[name] for name in more} if total else dict(more)
+    return {name: np.asarray(total[name] + more[name]) for name in more} if total else dict(more)
 
 
 def metrics(task: str, stats: Tensors) -> Metrics:
-    """Turn statistics into figures; all None when there are no rows."""
-    rows = int(stats["rows"])
+    """Turn statistics into figures; nothing but `rows` when there are none."""
+    rows = int(stats["rows"]) if stats else 0
     if rows == 0:
         return {"rows": 0.0}
-    if task == "regression":
-        return _regression_metrics(rows, stats)
+    found = _regression_metrics(rows, stats) if task == "regression" else _classification_metrics(rows, stats)
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in found.items()}
+
+
+def _classification_metrics(rows: int, stats: Tensors) -> Metrics:
     found: dict[str, float | None] = {
         "rows": float(rows),
         "loss": float(stats["loss_sum"]) / rows,
@@ -103,7 +110,7 @@ def worst(per_site: Mapping[str, Metrics], name: str) -> tuple[str, float] | Non
 def _binary(probability: NDArray[np.float64], labels: NDArray[np.int64]) -> Tensors:
     p = np.clip(probability, _TINY, 1 - _TINY)
     true = labels == 1
-    cells = np.searchsorted(_EDGES, np.log(p) - np.log1p(-p), side="right")
+    cells = np.searchsorted(_EDGES, p, side="right")
     scores = np.zeros((1, 2, CELLS), np.uint32)
     np.add.at(scores[0], (labels, cells), 1)
     return {
@@ -122,7 +129,7 @@ def _multiclass(probability: NDArray[np.float64], labels: NDArray[np.int64]) -> 
     one_hot = labels[:, None] == np.arange(classes)
     guess = p.argmax(axis=1) if rows else labels
     correct = guess == labels
-    cells = np.searchsorted(_EDGES, np.log(p) - np.log1p(-p), side="right")
+    cells = np.searchsorted(_EDGES, p, side="right")
     scores = np.zeros((classes, 2, CELLS), np.uint32)
     np.add.at(scores, (np.arange(classes)[None, :], one_hot.astype(np.int64), cells), 1)
     return {
@@ -136,26 +143,27 @@ def _multiclass(probability: NDArray[np.float64], labels: NDArray[np.int64]) -> 
 
 
 def _regression(values: NDArray[np.float64], labels: NDArray[np.float64]) -> Tensors:
-    residual = values - labels
-    return {
-        "rows": np.array(len(labels), np.int64),
-        "absolute_sum": np.array(np.abs(residual).sum()),
-        "square_sum": np.array((residual**2).sum()),
-        "label_sum": np.array(labels.sum()),
-        "label_square_sum": np.array((labels**2).sum()),
-    }
+    with np.errstate(over="ignore"):  # a model that diverged: its figures become None
+        residual = values - labels
+        return {
+            "rows": np.array(len(labels), np.int64),
+            "absolute_sum": np.array(np.abs(residual).sum()),
+            "square_sum": np.array((residual**2).sum()),
+            "label_sum": np.array(labels.sum()),
+            "label_square_sum": np.array((labels**2).sum()),
+        }
 
 
 def _regression_metrics(rows: int, stats: Tensors) -> Metrics:
     mse = float(stats["square_sum"]) / rows
-    mean = float(stats["label_sum"]) / rows
-    variance = float(stats["label_square_sum"]) / rows - mean**2
+    mean, mean_square = float(stats["label_sum"]) / rows, float(stats["label_square_sum"]) / rows
+    variance = mean_square - mean * mean
     return {
         "rows": float(rows),
         "loss": mse,
         "mae": float(stats["absolute_sum"]) / rows,
         "rmse": mse**0.5,
-        "r2": 1 - mse / variance if variance > _TINY else None,
+        "r2": 1 - mse / variance if variance > _FLAT * mean_square else None,
     }
 
 
@@ -163,7 +171,8 @@ def _reliability(confidence: NDArray[np.float64], hit: NDArray[np.bool_]) -> NDA
     """Count rows, sum confidence and hits in ten equal bins of confidence; shape (10, 3)."""
     bins = np.minimum((confidence * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
     columns = [np.ones_like(confidence), confidence, hit.astype(np.float64)]
-    return np.stack([np.bincount(bins, column, RELIABILITY_BINS) for column in columns], axis=1)
+    sums = [np.bincount(bins, column, RELIABILITY_BINS) for column in columns]
+    return np.stack(sums, axis=1).astype(np.float64, copy=False)  # of no rows bincount makes integers
 
 
 def _calibration_error(reliability: NDArray[np.float64], rows: int) -> float:

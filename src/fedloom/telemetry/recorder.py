@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from fedloom.errors import NotFoundError
+from fedloom.errors import CorruptObjectError, NotFoundError
 from fedloom.values import Buffer
 
 
@@ -41,4 +41,7 @@ class Recorder:
             record: dict[str, Any] = json.loads(self._storage.get(f"telemetry/{subject}.json"))
         except NotFoundError:
             return {}
+        except ValueError:
+            todo = "restore it from a copy, or delete it"
+            raise CorruptObjectError(f"the record telemetry/{subject}.json is not JSON: {todo}") from None
         return record

@@ -11,7 +11,7 @@ import re
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from fedloom.errors import ConflictError, NotFoundError, VersionsError
+from fedloom.errors import ConflictError, CorruptObjectError, NotFoundError, VersionsError
 from fedloom.values import Digest
 from fedloom.versions.store import Store
 
@@ -35,10 +35,10 @@ class Refs:
 
     def get(self, name: str) -> Digest | None:
         """Find where a ref points now; None when there is no such ref."""
-        numbers = self._store.names(_folder(name))
+        numbers = self._numbers(name)
         if not numbers:
             return None
-        latest = int(numbers[-1])
+        latest = numbers[-1]
         if self._known.get(name, (0,))[0] != latest:
             self._known[name] = latest, self._read(name, latest).target
         return self._known[name][1]
@@ -59,23 +59,39 @@ class Refs:
 
     def names(self, prefix: str = "") -> list[str]:
         """List the refs whose name starts with `prefix`, sorted."""
-        found = {path[len("refs/") :].rsplit(".ref/", 1)[0] for path in self._store.paths("refs")}
+        paths = (path for path in self._store.paths("refs") if ".ref/" in path)
+        found = {path[len("refs/") :].rsplit(".ref/", 1)[0] for path in paths}
         return sorted(name for name in found if name.startswith(prefix))
 
     def log(self, name: str) -> list[Move]:
         """List every move of a ref, oldest first; raises NotFoundError when there is no such ref."""
-        moves = [self._read(name, int(number)) for number in self._store.names(_folder(name))]
+        moves = [self._read(name, number) for number in self._numbers(name)]
         if not moves:
             raise NotFoundError(f"there is no ref '{name}': see `fedloom log --refs`")
         return moves
 
+    def _numbers(self, name: str) -> list[int]:
+        """List the generations in order: by number, for from 10^8 on their names no longer sort."""
+        return sorted(int(number) for number in self._store.names(_folder(name)) if number.isdecimal())
+
     def _read(self, name: str, number: int) -> Move:
-        return Move(**json.loads(self._store.get(f"{_folder(name)}/{number:08d}")))
+        path = f"{_folder(name)}/{number:08d}"
+        try:
+            return Move(**json.loads(self._store.get(path)))
+        except (ValueError, TypeError):
+            todo = f"restore {path} from a copy, or delete it to go back to the move before"
+            raise CorruptObjectError(f"move {number} of ref '{name}' is corrupt: {todo}") from None
+
+
+def is_ref_name(name: str) -> bool:
+    """Whether a ref may have this name; '.ref' at the end of a part marks the store's own folders."""
+    return _NAME.fullmatch(name) is not None and ".ref/" not in f"{name}/"
 
 
 def _folder(name: str) -> str:
-    if not _NAME.fullmatch(name) or ".ref" in name:
-        raise VersionsError(f"'{name}' is no ref name: use lower-case letters, digits, '.', '_', '-' and '/'")
+    if not is_ref_name(name):
+        allowed = "lower-case letters, digits, '.', '_', '-' and '/'; no part may start with a sign or end in '.ref'"
+        raise VersionsError(f"'{name}' is no ref name: use {allowed}")
     return f"refs/{name}.ref"
 
 

@@ -11,16 +11,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedloom.errors import CorruptObjectError, NotFoundError, VersionsError
+from fedloom.errors import ConflictError, CorruptObjectError, NotFoundError, VersionsError
 from fedloom.values import Digest, Tensor, Tensors, sha256
 from fedloom.versions import objects
 from fedloom.versions.history import first_parents
 from fedloom.versions.objects import Attestation, Commit, Encoded, Entry, Kind, Tree
-from fedloom.versions.refs import Refs
+from fedloom.versions.refs import Refs, is_ref_name
 from fedloom.versions.store import Store
 
 FOLDER = ".fedloom"
-_STORED_PLAIN = b"fls\x00"  # storage header: "fls" and the encoding; 0 is the canonical bytes as they are
+_STORED = b"fls"
+_STORED_PLAIN = _STORED + b"\x00"  # storage header: "fls" and the encoding; 0 is the canonical bytes as they are
 
 
 class Repository:
@@ -33,7 +34,7 @@ class Repository:
 
     @classmethod
     def at(cls, project: Path | str) -> Repository:
-        """Open the repository of a project folder (its `.fedloom`), creating it when first written to."""
+        """Open the repository of a project folder (its `.fedloom`), which is created if need be."""
         return cls(Store.on_disk(Path(project).resolve() / FOLDER))
 
     @classmethod
@@ -68,9 +69,12 @@ class Repository:
         """State something about a commit; a later statement of the same type replaces the earlier as current."""
         id_ = self._put("attestation", objects.encode_attestation(Attestation(subject, type_, body))).id
         name = f"attestations/{subject}/{type_}"
-        current = self.refs.get(name)
-        if current != id_:
-            self.refs.compare_and_set(name, current, id_, type_)
+        while (current := self.refs.get(name)) != id_:
+            try:
+                self.refs.compare_and_set(name, current, id_, type_)
+            except ConflictError:
+                continue  # another process stated something just now; ours is the later
+            break
         return id_
 
     # reading
@@ -114,7 +118,7 @@ class Repository:
     def resolve(self, name: str) -> Digest:
         """Find the commit meant by a ref (`main`, `runs/3`), a full id, or the first digits of one."""
         for ref in (name, f"heads/{name}"):
-            if re.fullmatch(r"[a-z0-9][a-z0-9._/-]*", ref) and (target := self.refs.get(ref)):
+            if is_ref_name(ref) and (target := self.refs.get(ref)):
                 return target
         if re.fullmatch(r"[0-9a-f]{4,64}", name):
             return self._complete(name)
@@ -146,12 +150,13 @@ class Repository:
             stored = self.store.get(_path(id_))
         except NotFoundError:
             raise NotFoundError(f"object {id_[:12]} is missing from the repository") from None
-        if not stored.startswith(_STORED_PLAIN):
-            raise CorruptObjectError(f"object {id_[:12]} is stored in an unknown encoding: upgrade fedloom")
         data = memoryview(stored)[len(_STORED_PLAIN) :]
-        if sha256(data) != id_:
-            raise CorruptObjectError(f"object {id_[:12]} is corrupt: its bytes do not match its id")
-        return data
+        if stored.startswith(_STORED_PLAIN) and sha256(data) == id_:
+            return data
+        if stored.startswith(_STORED) and len(stored) > len(_STORED) and not stored.startswith(_STORED_PLAIN):
+            raise CorruptObjectError(f"object {id_[:12]} is stored in an unknown encoding: upgrade fedloom")
+        problem = "its bytes do not match its id"
+        raise CorruptObjectError(f"object {id_[:12]} is corrupt: {problem}. Restore {_path(id_)} from a copy")
 
 
 def _path(id_: Digest) -> str:

@@ -36,10 +36,10 @@ class Store:
 
     @classmethod
     def on_disk(cls, folder: Path) -> Store:
-        """Keep everything under a folder, which is created when first written to."""
+        """Keep everything under a folder, which is created if need be."""
         try:
             return cls(backends.LocalStore(folder, mkdir=True), str(folder))
-        except BaseError as error:
+        except (BaseError, OSError) as error:
             raise _storage_error(error, str(folder)) from None
 
     @classmethod
@@ -50,7 +50,10 @@ class Store:
     @classmethod
     def at(cls, url: str) -> Store:
         """Keep everything at an object store, such as s3://bucket/prefix."""
-        return cls(backends.from_url(url), url)
+        try:
+            return cls(backends.from_url(url), url)
+        except (BaseError, OSError, ValueError) as error:
+            raise _storage_error(error, url) from None
 
     def create(self, path: str, parts: Iterable[Buffer]) -> bool:
         """Write `parts` as one value; False when `path` is there already (it is then left as it is)."""
@@ -77,20 +80,29 @@ class Store:
             self._backend.head(path)
         except (MissingError, FileNotFoundError):
             return False
+        except (BaseError, OSError) as error:
+            raise _storage_error(error, self._place) from None
         return True
 
     def names(self, folder: str) -> list[str]:
         """Last path parts of the values directly inside a folder, sorted."""
-        listed = self._backend.list_with_delimiter(folder)
+        try:
+            listed = self._backend.list_with_delimiter(folder)
+        except (BaseError, OSError) as error:
+            raise _storage_error(error, self._place) from None
         return sorted(meta["path"].rsplit("/", 1)[-1] for meta in listed["objects"])
 
     def paths(self, folder: str) -> list[str]:
         """Full paths of all values below a folder, sorted."""
-        return sorted(meta["path"] for page in self._backend.list(folder) for meta in page)
+        try:
+            return sorted(meta["path"] for page in self._backend.list(folder) for meta in page)
+        except (BaseError, OSError) as error:
+            raise _storage_error(error, self._place) from None
 
 
 def _storage_error(error: Exception, place: str) -> StorageError:
     code = re.search(r"os error (\d+)", str(error))
     number = int(code.group(1)) if code else getattr(error, "errno", None)
-    cause = _CAUSES.get(number or 0) or f"{type(error).__name__}: {error}"
+    told = str(error).partition("\n")[0]  # obstore's debugging notes follow
+    cause = _CAUSES.get(number or 0) or told
     return StorageError(f"cannot use the version store at {place}: {cause}. What was committed before is safe")

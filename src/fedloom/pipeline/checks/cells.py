@@ -17,7 +17,8 @@ def cells(contract: Contract, columns: Columns, settings: ContractStage) -> Iter
             continue
         counts = columns.counts[column.name]
         if counts.unreadable:
-            readable = "one of its codes: map it in the adapter under `codes`" if column.codes else "a number"
+            number = "a whole number" if column.whole else "a number"
+            readable = "one of its codes: map it in the adapter under `codes`" if column.codes else number
             yield _finding("refuse", column.name, counts.unreadable, f"that the contract cannot read as {readable}")
         if counts.out_of_range:
             low, high = _bound(column.minimum), _bound(column.maximum)

@@ -12,6 +12,11 @@ from fedloom.pipeline.spec import ContractStage
 
 def presence(contract: Contract, columns: Columns, settings: ContractStage) -> Iterator[Finding]:
     """Refuse a table that lacks columns or rows."""
+    if not columns.values:
+        hint = "check `delimiter`, `header` and `columns` in the adapter"
+        message = f"none of the {len(columns.absent)} columns of contract {contract.id} is in the file: {hint}"
+        yield Finding("presence", "refuse", "", 0, message)
+        return
     for name in columns.absent:
         hint = "map it in the adapter under `columns`"
         yield Finding("presence", "refuse", name, 0, f"column '{name}' of contract {contract.id} is absent: {hint}")

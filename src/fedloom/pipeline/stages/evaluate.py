@@ -18,8 +18,8 @@ from fedloom.engine.wire import Message
 from fedloom.errors import RoundFailedError
 from fedloom.pipeline import features
 from fedloom.pipeline.context import HubContext, SiteContext, training
-from fedloom.pipeline.exchange import Exchange, prefixed, taken, task
-from fedloom.pipeline.participation import judge
+from fedloom.pipeline.exchange import ERROR, Exchange, prefixed, taken, task
+from fedloom.pipeline.participation import Verdict, judge
 from fedloom.pipeline.stages.stage import Artifacts, Draft, Leaving, SiteHalf, renamed
 from fedloom.telemetry import metrics
 from fedloom.telemetry.metrics import Metrics
@@ -39,6 +39,7 @@ class Evaluation:
 
     pooled: Metrics = field(default_factory=dict)
     sites: Mapping[str, Metrics] = field(default_factory=dict)
+    verdict: Verdict = field(default_factory=lambda: Verdict("complete", ()))
     bytes_up: int = 0
     bytes_down: int = 0
 
@@ -67,8 +68,7 @@ class Evaluate:
     def leaving(self, draft: Draft) -> Iterator[Leaving]:
         """Leave score counts and sums every round; with baselines, a model trained alone too."""
         stats = metrics.statistics_layout(draft.task, draft.outputs)
-        reply = Message(VERB, 1)
-        yield Leaving.of(self.name, f"{draft.task} score counts and sums", reply, stats, draft.spec.rounds)
+        yield from Leaving.each_round(self.name, f"{draft.task} score counts and sums", VERB, stats, draft.spec.rounds)
         settings = draft.spec.stages.evaluate
         if settings and LOCAL in settings.baselines:
             specs = (*renamed("model", draft.model), *renamed("scaling", draft.scaling))
@@ -110,7 +110,8 @@ def measure(
     verdict = judge(context.spec.participation, exchange.outcomes, context.rows)
     if verdict.status == "failed":
         raise RoundFailedError(f"evaluation in round {number} failed: {verdict.describe()}")
-    return Evaluation(metrics.metrics(context.learner.task, total), per_site, exchange.total_up, exchange.total_down)
+    pooled = metrics.metrics(context.learner.task, total)
+    return Evaluation(pooled, per_site, verdict, exchange.total_up, exchange.total_down)
 
 
 def primary(task_kind: str) -> str:
@@ -165,6 +166,8 @@ def _local_task(context: HubContext) -> Message:
 def _pooled_baseline(context: HubContext) -> Evaluation:
     assert context.pooled is not None, "the plan refuses this baseline where nobody holds all rows"
     reply = wire.decode(context.pooled.handle("pooled", wire.encode(_local_task(context))))
+    if reply.verb == ERROR:
+        raise RoundFailedError(f"the pooled baseline failed: {reply.body['reason']}. The run itself is committed")
     return measure(context, taken("model", reply.tensors), taken("scaling", reply.tensors), 0)
 
 
@@ -173,10 +176,11 @@ def _local_baselines(context: HubContext, federated: Mapping[str, Metrics]) -> d
     models = {site: (taken("model", m.tensors), taken("scaling", m.tensors)) for site, m in exchange}
     cross = len(context.sites) <= CROSS_LIMIT
     found = {site: measure(context, *models[site], 0, None if cross else [site]) for site in models}
-    at_home = {site: dict(evaluation.sites[site]) for site, evaluation in found.items()}
+    at_home = {site: dict(evaluation.sites[site]) for site, evaluation in found.items() if site in evaluation.sites}
     metric = primary(context.learner.task)
     body: dict[str, Any] = {"local": {"sites": at_home, "unweighted": dict(metrics.unweighted(at_home))}}
-    body["worse_off"] = sorted(s for s in at_home if _better(metric, at_home[s], federated.get(s, {})))
+    if set(context.sites) <= set(at_home) & set(federated):  # else nobody knows how many sites are worse off
+        body["worse_off"] = sorted(s for s in at_home if _better(metric, at_home[s], federated[s]))
     if cross:
         everywhere = {site: dict(evaluation.pooled) for site, evaluation in found.items()}
         body["local_everywhere"] = {"models": everywhere, "mean": dict(metrics.unweighted(everywhere))}

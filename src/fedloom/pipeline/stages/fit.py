@@ -39,8 +39,8 @@ class FederatedFit:
         """Add up the sums of all sites and keep mean and scale for every later stage."""
         width = len(features.feature_names(context.contract))
         if scope(context.spec) != "global":
-            context.scaling = features.identity(width)
-            return f"{width} features, standardised by each site on its own" if scope(context.spec) == "site" else ""
+            how = "standardised by each site on its own" if scope(context.spec) == "site" else "taken as they are"
+            return f"{width} features, {how}"
         exchange = Exchange(context.engine, task(Message(VERB, 0)), context.sites, context.spec.participation.deadline)
         total: Tensors = {}
         for _, reply in exchange:
@@ -48,8 +48,10 @@ class FederatedFit:
         verdict = judge(context.spec.participation, exchange.outcomes, context.rows)
         if verdict.status == "failed":
             raise RoundFailedError(f"fit: {verdict.describe()}")
+        context.fitted = verdict
         context.scaling = features.scaling(total)
-        return f"{width} features standardised over {len(verdict.answered)} sites"
+        without = f", without {verdict.describe()}" if verdict.missing else ""
+        return f"{width} features standardised over {len(verdict.answered)} sites{without}"
 
 
 def sums_of_site(context: SiteContext, asked: Message) -> Message:

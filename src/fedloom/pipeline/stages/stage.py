@@ -51,6 +51,17 @@ class Leaving:
         size = wire.encoded_size(reply.verb, reply.round, reply.body, specs)
         return cls(stage, what, sum(spec.size for spec in specs), size, times)
 
+    @classmethod
+    def each_round(cls, stage: str, what: str, verb: str, specs: Layout, rounds: int) -> Iterator[Leaving]:
+        """Describe a reply sent every round; a line more where longer round numbers make it longer."""
+        times: dict[int, int] = {}
+        for digits in range(1, len(str(rounds)) + 1):
+            first, last = 10 ** (digits - 1), min(10**digits - 1, rounds)
+            size = wire.encoded_size(verb, first, {}, specs)
+            times[size] = times.get(size, 0) + last - first + 1
+        values = sum(spec.size for spec in specs)
+        yield from (cls(stage, what, values, size, count) for size, count in times.items())
+
 
 class Stage(Protocol):
     """A step of a pipeline."""

@@ -22,7 +22,7 @@ from fedloom.pipeline import lineage
 from fedloom.pipeline.context import HubContext, Run, SiteContext, training
 from fedloom.pipeline.events import RoundFinished
 from fedloom.pipeline.exchange import Exchange, prefixed, taken, task
-from fedloom.pipeline.participation import Verdict, judge
+from fedloom.pipeline.participation import Verdict, and_measured, judge
 from fedloom.pipeline.stages.evaluate import Evaluation, measure
 from fedloom.pipeline.stages.stage import ROWS, Artifacts, Draft, Leaving, SiteHalf, renamed
 from fedloom.values import Contribution, Digest, Tensors, generator
@@ -49,7 +49,7 @@ class Train:
         specs = (*renamed("model", draft.model), ROWS)
         count = sum(spec.size for spec in draft.model)
         what = f"model after local training ({count:,} parameters), row count"
-        yield Leaving.of(self.name, what, Message(VERB, 1), specs, draft.spec.rounds)
+        yield from Leaving.each_round(self.name, what, VERB, specs, draft.spec.rounds)
 
     def run(self, context: HubContext) -> str:
         """Run the rounds that are left."""
@@ -91,6 +91,7 @@ def _round(context: HubContext, run: Run, number: int) -> None:
     down, up, seconds = exchange.total_down, exchange.bytes_up, exchange.seconds
     del base, asked, exchange
     evaluation = measure(context, merged.tensors, context.scaling, number)  # (4)
+    verdict = and_measured(verdict, evaluation.verdict)
     commit = _commit(context, run, number, merged, fold.receipts, verdict, evaluation)  # (5)
     spent, total_up, total_down = (
         monotonic() - clock,

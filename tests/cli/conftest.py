@@ -1,0 +1,9 @@
+import pytest
+
+from tests.projects import Cli
+
+
+@pytest.fixture
+def cli(monkeypatch, capfd):
+    """The command line in this process: `cli("run", "-C", folder)` gives exit code, stdout and stderr."""
+    return Cli(monkeypatch, capfd)
