@@ -15,7 +15,7 @@ from pathlib import Path
 
 from project import write_project
 
-LEARNER = '''
+LEARNER = """
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +40,7 @@ class Big:
 
     def loss(self, parameters, examples):
         return 0.7
-'''
+"""
 
 
 def main() -> None:

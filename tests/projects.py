@@ -47,7 +47,11 @@ def edit(path: Path, old: str, new: str) -> None:
 
 def allow(home: Path, policy: str) -> None:
     """Give a scaffold project a participation policy."""
-    edit(home / "pipeline.yaml", "# participation: {min_sites: 2, require: [north], deadline: 30s}", f"participation: {policy}")
+    edit(
+        home / "pipeline.yaml",
+        "# participation: {min_sites: 2, require: [north], deadline: 30s}",
+        f"participation: {policy}",
+    )
 
 
 def made_project(
@@ -62,7 +66,11 @@ def made_project(
     label["customProperties"] = [{"property": "role", "value": "label"}]
     if codes:
         label["customProperties"].append({"property": "codes", "value": codes})
-    kind = {"name": "kind", "logicalType": "string", "customProperties": [{"property": "codes", "value": ["p", "q", "r"]}]}
+    kind = {
+        "name": "kind",
+        "logicalType": "string",
+        "customProperties": [{"property": "codes", "value": ["p", "q", "r"]}],
+    }
     numbers = [{"name": name, "logicalType": "number"} for name in ("x", "z")]
     contract = {"apiVersion": "v3.1.0", "kind": "DataContract", "id": "made", "version": "1.0.0", "status": "draft"}
     contract["schema"] = [{"name": "rows", "properties": [*numbers, kind, label]}]  # type: ignore[assignment]
@@ -74,7 +82,13 @@ def made_project(
         "sites": {name: f"sites/{name}.yaml" for name in names},
         "learner": {"use": "linear", "kind": kinds[task]},
         "rounds": 12,
-        "stages": {"contract": {}, "fit": {}, "train": {}, "evaluate": {"baselines": ["pooled", "local"]}, "register": {}},
+        "stages": {
+            "contract": {},
+            "fit": {},
+            "train": {},
+            "evaluate": {"baselines": ["pooled", "local"]},
+            "register": {},
+        },
         **(pipeline or {}),
     }
     (home / "contract.yaml").write_text(yaml.safe_dump(contract), encoding="utf-8")
@@ -167,13 +181,19 @@ class Cli:
 
 def process(home: Path, *words: object, **how: Any) -> Said:
     """Run `fedloom WORDS` as a process of its own, in a project's folder."""
-    done = subprocess.run([*FEDLOOM, *map(str, words)], cwd=home, capture_output=True, text=True, timeout=60, check=False, **how)
+    done = subprocess.run(
+        [*FEDLOOM, *map(str, words)], cwd=home, capture_output=True, text=True, timeout=60, check=False, **how
+    )
     return Said(done.returncode, done.stdout, done.stderr)
 
 
 def slow(home: Path, seconds: float) -> None:
     """Make every fit of a scaffold project's learner take a while, without changing its numbers."""
-    edit(home / "learner.py", '        weights, bias = parameters["weights"]', f'        __import__("time").sleep({seconds})\n        weights, bias = parameters["weights"]')
+    edit(
+        home / "learner.py",
+        '        weights, bias = parameters["weights"]',
+        f'        __import__("time").sleep({seconds})\n        weights, bias = parameters["weights"]',
+    )
 
 
 def everything_kept(home: Path) -> bytes:

@@ -3,7 +3,13 @@
 The public API is what `__all__` lists; everything else may change.
 """
 
+from typing import TYPE_CHECKING
+
 from fedloom._version import __version__
+
+if TYPE_CHECKING:
+    from fedloom.errors import FedloomError
+    from fedloom.versions.repository import Repository
 
 __all__ = ["FedloomError", "Repository", "__version__"]
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -12,10 +13,12 @@ import pytest
 
 from fedloom.engine.scenario import Faults, Scenario
 from fedloom.errors import GateError, NotFoundError, RoundFailedError
-from fedloom.hub.local import plan_local, run_local
 from fedloom.hub.report import charts
 from fedloom.hub.report.evidence import Failure
-from fedloom.hub.report.report import Report, collect, curves, policy, privacy, render, site_rows, statements, traffic
+from fedloom.hub.report.report import Report, collect, render
+from fedloom.hub.report.tables import curves, site_rows, traffic
+from fedloom.hub.report.words import policy, privacy, statements
+from fedloom.local.federation import plan_local, run_local
 from fedloom.pipeline.participation import Outcome, Verdict
 from fedloom.telemetry.recorder import Recorder
 from fedloom.values import Digest
@@ -370,6 +373,13 @@ def test_names_beside_lines_never_touch(count):
     assert bases[-1] < 220
 
 
+def test_a_late_cell_differs_in_shape_and_not_only_in_colour():
+    """A late answer is half as high as one in time or one that failed."""
+    picture = charts.grid("g", "t", [1, 2, 3], {"a": ["answered", "late", "failed"]})
+    heights = {name: float(high) for name, high in re.findall(r'class="cell (\w+)" d="M[^v]+v([0-9.]+)', picture)}
+    assert heights == {"answered": 13.0, "late": 6.5, "failed": 13.0}
+
+
 def test_a_grid_of_very_many_rounds_groups_them_and_keeps_the_worst():
     """Nine hundred rounds make 225 cells; the one failure among them is not lost."""
     status = ["answered"] * 900
@@ -483,7 +493,58 @@ def test_rounds_that_say_nothing_are_unknown_not_complete():
     assert "Complete" not in shown.verdict
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (
+            {"verdict": Verdict("partial-allowed", (), "not measured everywhere (site-01 late (slow))")},
+            "1 of 2 rounds was not",
+        ),
+        ({"verdict": Verdict("partial-allowed", ())}, "The model of 1 of 2 rounds was not measured at every site."),
+    ],
+)
+def test_a_round_that_was_not_measured_everywhere_is_partial(changed, told):
+    """Every contribution counted, and still the run is not told as complete."""
+    report = sample(2, 2)
+    report = replace(report, rounds=(replace(report.rounds[0], **changed), report.rounds[1]))
+    shown = page(report)
+    assert shown.verdict.startswith("Partial: ")
+    assert told in shown.verdict
+    assert "Complete" not in shown.verdict
+    if changed["verdict"].reason:
+        assert "In round 1: not measured everywhere (site-01 late (slow))" in shown.text
+
+
+def test_preprocessing_fitted_without_a_site_is_partial():
+    """All rounds were answered, but the scaling lacks a site's rows: the verdict and the reasons say so."""
+    verdict = Verdict(
+        "partial-allowed", (Outcome("site-02", "late", 0.5, "no answer"), Outcome("site-01", "answered", 0.5))
+    )
+    shown = page(replace(sample(2, 2), fitted=verdict))
+    assert shown.verdict.startswith("Partial: The preprocessing was fitted without site-02.")
+    assert "In fitting the preprocessing: site-02 late (no answer)" in shown.text
+
+
+def test_a_closing_statement_that_says_partial_is_believed():
+    """Whatever the rounds say, the run's own word of being partial is passed on."""
+    report = sample(2, 2)
+    shown = page(replace(report, closing={**report.closing, "status": "partial-allowed"}))
+    assert shown.verdict.startswith("Partial: The statement that closes the run says partial-allowed.")
+
+
 @pytest.mark.parametrize(("numbers", "told"), [([4], "4"), ([1, 2, 3, 7], "1-3, 7"), ([2, 4, 5], "2, 4-5"), ([], "")])
 def test_ranges_of_rounds_are_told_shortly(numbers, told):
     """Runs of rounds become ranges."""
     assert charts.ranges(numbers) == told
+
+
+def test_a_lost_fit_reply_reaches_the_report(project, tmp_path):
+    """A run whose preprocessing was fitted without a site is collected as such."""
+    folder = tmp_path / "copy"
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns(".fedloom", "models"))
+    lost = Scenario({0: Faults(drop=frozenset({"west"}))}, frozenset({"fit"}))
+    with pytest.raises(GateError):
+        run_local(plan_local(folder), emit=lambda _: None, scenario=lost)
+    report = collected(Repository.at(folder), "runs/1")
+    assert [outcome.site for outcome in report.fitted.missing] == ["west"]
+    assert page(report).verdict.startswith("Partial: The preprocessing was fitted without west.")

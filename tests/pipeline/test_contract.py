@@ -60,7 +60,10 @@ def test_a_contract_is_read_whole(tmp_path):
         ([prop(kind="string", codes="ab"), LABEL], ["two or more different codes"]),
         ([prop(kind="string", codes="[yes, no]"), LABEL], ["codes of 'x' hold an unquoted yes, no or null"]),
         ([prop(kind="string", codes="[a, null]"), LABEL], ["unquoted"]),
-        ([prop(kind="string", role="split", codes="[a, b]"), AGE, LABEL], ["split column 'x' needs the codes [train, test]"]),
+        (
+            [prop(kind="string", role="split", codes="[a, b]"), AGE, LABEL],
+            ["split column 'x' needs the codes [train, test]"],
+        ),
         ([prop(kind="flaot"), LABEL], [":10: schema.0.properties.0.logicalType: 'flaot' is not allowed", "number"]),
         ([AGE.replace("minimum: 0", "minimum: 200"), LABEL], [":10: ", "the minimum of 'age' is above its maximum"]),
         ([LABEL], ["schema.0.properties: 2 or more are needed, and there are 1"]),

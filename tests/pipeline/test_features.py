@@ -25,7 +25,7 @@ def numbered(rows, share=0.25):
 
 
 def test_the_first_code_is_the_reference():
-    """k codes give k-1 columns, named by column and code; the width is known from the contract alone."""
+    """K codes give k-1 columns, named by column and code; the width is known from the contract alone."""
     made = contract(NUMBER, CODE, Column("a=b", codes=("x", "c=d")), LABEL)
     assert feature_names(made) == ("age", "kind=q", "kind=r", "a=b=c=d")
     table = {"age": ["1", "2", "3"], "kind": ["p", "q", "r"], "a=b": ["c=d", "x", "x"], "y": ["no", "no", "yes"]}
@@ -66,6 +66,7 @@ def test_the_split_is_stratified_disjoint_and_whole(rows, share, yes, seed):
 
 def test_the_split_belongs_to_seed_and_site():
     """Same seed and site, same rows; another seed or another site, other rows."""
+
     def held(seed, site):
         return parts(numbered(40), NUMBER, LABEL, seed=seed, site=site).test.features[:, 0].tolist()
 

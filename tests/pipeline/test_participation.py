@@ -29,7 +29,12 @@ def outcomes(**status):
         ({"require": ["a"]}, {"a": "failed"}, "failed", "the policy requires a"),
         ({"require": ["a", "b"], "min_sites": 1}, {"a": "late", "b": "late"}, "failed", "the policy requires a, b"),
         ({"min_weight": 0.6}, {"b": "failed", "c": "failed"}, "partial-allowed", ""),
-        ({"min_weight": 0.6}, {"a": "late"}, "failed", "sites with 40% of the rows answered, and the policy demands 60%"),
+        (
+            {"min_weight": 0.6},
+            {"a": "late"},
+            "failed",
+            "sites with 40% of the rows answered, and the policy demands 60%",
+        ),
         ({"min_weight": 0.6, "min_sites": 2}, {"b": "late", "c": "late"}, "failed", "policy demands 2"),
         ({"deadline": 5.0}, {"c": "late"}, "failed", "the policy demands all"),
     ],

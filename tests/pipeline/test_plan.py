@@ -15,7 +15,7 @@ from fedloom.pipeline.plan import make_plan
 from fedloom.pipeline.stages.catalog import STAGES
 from fedloom.pipeline.stages.stage import Leaving
 from fedloom.values import TensorSpec
-from tests.projects import allow, edit, left, made_project, project, run
+from tests.projects import allow, edit, everything_kept, left, made_project, project, run
 
 STAGE_LINES = (
     "  contract:                     # each site checks its own table\n",
@@ -45,7 +45,13 @@ def test_stages_are_ordered_by_what_they_need(tmp_path, order):
     ("gone", "words"),
     [
         (0, ["stages.train: stage needs 'data', which `contract` makes: add `contract:` to stages", "stages.fit"]),
-        (2, ["stage needs 'model', which `train` makes: add `train:` to stages", "nothing to do without a `train:` stage"]),
+        (
+            2,
+            [
+                "stage needs 'model', which `train` makes: add `train:` to stages",
+                "nothing to do without a `train:` stage",
+            ],
+        ),
         (3, ["stages.gate: stage needs 'metrics', which `evaluate` makes: add `evaluate:` to stages"]),
     ],
 )
@@ -58,7 +64,7 @@ def test_a_missing_stage_is_a_refusal_that_names_what_to_add(tmp_path, gone, wor
         assert word in found
     with pytest.raises(PlanError):
         run(home)
-    assert not (home / ".fedloom").exists()
+    assert everything_kept(home) == b""
 
 
 def test_fit_and_evaluate_may_be_left_out(tmp_path):
@@ -94,9 +100,17 @@ def test_all_refusals_come_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("strategy: fedavg", "strategy: {use: krum, num_malicious: 1}", "'krum' needs 5 contributions, and a round may have 3"),
+        (
+            "strategy: fedavg",
+            "strategy: {use: krum, num_malicious: 1}",
+            "'krum' needs 5 contributions, and a round may have 3",
+        ),
         ('{use: "learner.py:Logistic", l2: 0.001}', "{use: linear, kind: softmax}", "does multiclass here, and label"),
-        ('{use: "learner.py:Logistic", l2: 0.001}', "{use: linear, kind: ridge}", "'failed' of the contract has 2 classes"),
+        (
+            '{use: "learner.py:Logistic", l2: 0.001}',
+            "{use: linear, kind: ridge}",
+            "'failed' of the contract has 2 classes",
+        ),
         ("[local]", "[pooled]", "only a simulation has"),
     ],
 )
@@ -113,7 +127,12 @@ def test_what_cannot_work_is_refused(tmp_path, old, new, words):
     ("old", "new", "error", "words"),
     [
         ("strategy: fedavg", "strategy: fedagv", SpecError, "strategy: no strategy 'fedagv'; did you mean 'fedavg'?"),
-        ("strategy: fedavg", "strategy: {use: fedadam, etta: 1}", SpecError, "has no option 'etta'; did you mean 'eta'?"),
+        (
+            "strategy: fedavg",
+            "strategy: {use: fedadam, etta: 1}",
+            SpecError,
+            "has no option 'etta'; did you mean 'eta'?",
+        ),
         ("strategy: fedavg", "strategy: {use: fedadam, eta: much}", SpecError, "strategy.eta: "),
         ("strategy: fedavg", "strategy: {use: fedadam, eta: -1}", SpecError, "eta must be a positive, finite number"),
         ("strategy: fedavg", "strategy: {use: fedavg, eta: 1}", SpecError, "it has no options"),
@@ -147,7 +166,7 @@ def test_planning_reads_no_rows(tmp_path):
     (home / "data" / "north.csv").write_bytes(b"\xff\x00 no table at all")
     plan = plan_local(home)
     assert (plan.refusals, plan.leaving) == ((), whole.leaving)
-    assert not (home / ".fedloom").exists()
+    assert everything_kept(home) == b""
 
 
 def promised(plan):
@@ -217,4 +236,4 @@ def test_no_row_is_touched_by_a_refused_plan(tmp_path):
     allow(home, "{min_sites: 9}")
     with pytest.raises(FedloomError, match="9 sites are demanded and only 3 are listed"):
         run(home)
-    assert not (home / ".fedloom").exists()
+    assert everything_kept(home) == b""

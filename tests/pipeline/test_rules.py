@@ -54,7 +54,11 @@ def test_what_is_no_rule(text, words):
     assert words in str(caught.value)
 
 
-@given(figure=st.sampled_from([f for f in FIGURES if f != "participation"]), sign=st.sampled_from([">=", "<=", ">", "<", "=="]), bound=st.integers(-1000, 1000))
+@given(
+    figure=st.sampled_from([f for f in FIGURES if f != "participation"]),
+    sign=st.sampled_from([">=", "<=", ">", "<", "=="]),
+    bound=st.integers(-1000, 1000),
+)
 def test_a_rule_reads_back_as_it_was_written(figure, sign, bound):
     """Writing and parsing are inverse."""
     rule = Rule(figure, sign, float(bound))

@@ -38,7 +38,8 @@ def test_a_bare_stage_runs_with_its_defaults(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("written", "seconds"), [("30s", 30), ("1.5m", 90), ("5min", 300), ("2h", 7200), ("250ms", 0.25), ("90", 90), ("0.5", 0.5)]
+    ("written", "seconds"),
+    [("30s", 30), ("1.5m", 90), ("5min", 300), ("2h", 7200), ("250ms", 0.25), ("90", 90), ("0.5", 0.5)],
 )
 def test_durations(tmp_path, written, seconds):
     """A deadline is written with a unit, or as a bare number of seconds."""

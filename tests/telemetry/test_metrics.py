@@ -22,7 +22,7 @@ def rows_of(task: str, rows: int, seed: int, spread: float = 2.0):
     """Draw predictions and labels that have something to do with each other; some predictions are equal."""
     random = np.random.default_rng([seed, rows])
     if task == "regression":
-        labels = random.normal(3.0, spread, rows)
+        labels = np.round(random.normal(3.0, spread, rows), 1)
         return labels + random.normal(0.0, 1.0, rows), labels
     labels = random.integers(0, 2 if task == "binary" else CLASSES, rows)
     if task == "binary":
@@ -107,8 +107,8 @@ def test_pooled_regression_figures_are_scikit_learns(sizes, seed, spread):
     assert close(found["mae"], reference.mean_absolute_error(labels, values))
     assert close(found["rmse"], reference.root_mean_squared_error(labels, values))
     assert close(found["loss"], found["rmse"] ** 2)
-    if len(labels) > 1:
-        assert found["r2"] == pytest.approx(reference.r2_score(labels, values), rel=1e-6, abs=1e-6)
+    if len(set(labels)) > 1:
+        assert close(found["r2"], reference.r2_score(labels, values))
     else:
         assert found["r2"] is None
 

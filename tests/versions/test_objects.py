@@ -257,7 +257,7 @@ def test_facts_json_cannot_hold_are_refused_by_name(value, where):
 
 def test_a_value_json_cannot_hold_is_refused():
     """A lone NaN has no place to name."""
-    with pytest.raises(VersionsError, match="^this value cannot be stored"):
+    with pytest.raises(VersionsError, match=r"^this value cannot be stored"):
         objects.encode_json(float("nan"))
 
 

@@ -197,7 +197,9 @@ def test_only_commits_are_found_by_digits(repository):
             repository.resolve(name)
 
 
-@pytest.mark.parametrize("name", ["absent", "Main", "a//b", "main/", "/main", "../main", "x.ref", "", "abc", "é", "a\n"])
+@pytest.mark.parametrize(
+    "name", ["absent", "Main", "a//b", "main/", "/main", "../main", "x.ref", "", "abc", "é", "a\n"]
+)
 def test_an_unknown_name_lists_the_refs(named, name):
     """Whatever a person types that names nothing: the refs there are come with the answer."""
     repository, _ = named

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -140,7 +139,7 @@ def test_no_permission_says_so_whatever_is_asked():
 def test_a_file_where_the_folder_should_be_is_refused(tmp_path, inside):
     """A store cannot be opened at or below a plain file."""
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StorageError, match="cannot use the version store at .*file"):
+    with pytest.raises(StorageError, match=r"cannot use the version store at .*file"):
         Store.on_disk(tmp_path / "file" / inside)
 
 

@@ -1,10 +1,10 @@
-"""The bytes of a message, both ways: a header in canonical JSON, tensors, and a checksum.
+"""The bytes of a message, both ways: a header in JSON, tensors, and a checksum.
 
 Layout of version 1 (integers little-endian):
 
     4 bytes  b"FLM1"
     4 bytes  length of the header in bytes
-    header   RFC 8785 JSON: {"body": …, "round": …, "tensors": [[name, dtype, shape], …], "verb": …}
+    header   JSON, keys sorted, no spaces: {"body": …, "round": …, "tensors": [[name, dtype, shape], …], "verb": …}
     padding  zero bytes up to a multiple of 8
     payload  each tensor's canonical bytes in header order, each padded to a multiple of 8
     32 bytes SHA-256 of everything before
@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
-import rfc8785
 
 from fedloom.errors import WireError
 from fedloom.values import DTYPES, Buffer, Layout, Tensor, Tensors, TensorSpec, layout, tensor_bytes, tensor_from_bytes
@@ -104,7 +103,7 @@ def decode(data: Buffer) -> Message:
 def _header(verb: str, round_number: int, body: Mapping[str, Any], specs: Layout) -> bytes:
     tensors = [[spec.name, spec.dtype, list(spec.shape)] for spec in specs]
     header: dict[str, Any] = {"body": dict(body), "round": round_number, "tensors": tensors, "verb": verb}
-    return rfc8785.dumps(header)
+    return json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def _size(header: bytes, specs: Layout) -> int:

@@ -59,7 +59,7 @@ class Exchange:
         except WireError as error:
             return "failed", str(error), None
         if message.verb == ERROR:
-            return "failed", str(message.body["reason"]), None
+            return "failed", str(message.body.get("reason", "it gave no reason")), None
         if (message.verb, message.round) != (self.task.verb, self.task.round):
             return "failed", f"answered another task ({message.verb}, round {message.round})", None
         return "answered", "", message

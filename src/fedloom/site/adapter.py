@@ -14,7 +14,7 @@ from fedloom.pipeline.source import read_yaml, validate
 class ColumnMap(BaseModel):
     """How one contract column is found in the site's file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
     from_: str | None = Field(default=None, alias="from", description="the file's name for it, where it differs")
     codes: dict[str, str] = Field(default_factory=dict, description="the file's codes → the contract's codes")

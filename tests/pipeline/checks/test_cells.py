@@ -12,11 +12,23 @@ class TestCells(CheckSuite):
     contract = contract(NUMBER, CODE, LABEL, WHOLE)
     passing = table()
     failing = {  # noqa: RUF012  a table of cases
-        "no number": (table(age=[CANARY, "1"]), "refuse", "column 'age': 1 cell that the contract cannot read as a number"),
-        "no whole number": (table(visits=["1.5", "2.5"]), "refuse", "2 cells that the contract cannot read as a whole number"),
+        "no number": (
+            table(age=[CANARY, "1"]),
+            "refuse",
+            "column 'age': 1 cell that the contract cannot read as a number",
+        ),
+        "no whole number": (
+            table(visits=["1.5", "2.5"]),
+            "refuse",
+            "2 cells that the contract cannot read as a whole number",
+        ),
         "no code": (table(kind=[CANARY, "p"]), "refuse", "cannot read as one of its codes: map it in the adapter"),
         "out of range": (table(age=["-4711", "4711"]), "refuse", "2 cells outside the contract's range [0, 120]"),
-        "a gap in a required column": (table(y=[None, CANARY]), "refuse", "'y': 1 cell without a value, and the contract"),
+        "a gap in a required column": (
+            table(y=[None, CANARY]),
+            "refuse",
+            "'y': 1 cell without a value, and the contract",
+        ),
         "a gap": (table(age=[None, "2"]), "note", "column 'age': 1 cell of 2 without a value"),
     }
 
@@ -29,5 +41,7 @@ class TestCells(CheckSuite):
 
 def test_an_open_range_is_told_as_such():
     """A bound that is not set reads `any`."""
-    found = list(cells(contract(Column("x", maximum=5), LABEL), read({"x": ["6"]}, Column("x", maximum=5), LABEL), None))
+    found = list(
+        cells(contract(Column("x", maximum=5), LABEL), read({"x": ["6"]}, Column("x", maximum=5), LABEL), None)
+    )
     assert "range [any, 5]" in found[0].message

@@ -10,7 +10,11 @@ class TestPresence(CheckSuite):
     contract = contract()
     passing = ROW
     failing = {  # noqa: RUF012  a table of cases
-        "a column less": ({"age": [CANARY] * 10, "y": ["no"] * 10}, "refuse", "column 'kind' of contract made is absent"),
+        "a column less": (
+            {"age": [CANARY] * 10, "y": ["no"] * 10},
+            "refuse",
+            "column 'kind' of contract made is absent",
+        ),
         "no rows": ({name: [] for name in ROW}, "refuse", "the file holds no rows"),
         "too few": ({name: cells[:9] for name, cells in ROW.items()}, "refuse", "9 rows, fewer than min_rows 10"),
         "nothing": ({}, "refuse", "none of the 3 columns of contract made is in the file: check `delimiter`"),

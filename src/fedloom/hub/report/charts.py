@@ -79,7 +79,7 @@ def line_chart(key: str, title: str, rounds: Sequence[int], drawn: Sequence[Line
     parts = [
         *(_y_tick(y(tick), label(tick)) for tick in ticks),
         *(_x_tick(x(number), _BOTTOM + 17, number) for number in _round_ticks(rounds, 6)),
-        Markup('<text class="tick" x="{}" y="{}">round</text>').format(_RIGHT + 8, _BOTTOM + 17),
+        Markup('<text class="tick" x="{}" y="{}">round</text>').format(_RIGHT + 14, _BOTTOM + 17),
         *(_curve(line, [x(number) for number in rounds], y) for line in drawn),
         *_labels([line for line in drawn if line.named], [x(number) for number in rounds], y),
     ]

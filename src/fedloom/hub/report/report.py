@@ -60,7 +60,7 @@ def _template() -> Template:
         "figure": words.figure,
         "signed": words.signed,
         "bytes": words.byte_size,
-        "time": words.time,
+        "time": words.clock,
         "settings": words.settings,
         "policy_hash": _policy_hash,
         "ranges": charts.ranges,

@@ -81,6 +81,11 @@ def figures_of(report: Report) -> list[str]:
     return [name for name in FIGURES if any(name in found for found in measured)]
 
 
+def primary_of(found: Metrics) -> str:
+    """Name the figure that the sites are compared by."""
+    return primary("regression" if "rmse" in found else "binary")
+
+
 def columns(report: Report) -> list[tuple[str, str, Metrics]]:
     """Put the federated model beside its baselines: (name, what it is, figures on all sites' test rows)."""
     evaluation = report.evaluation or {}
@@ -168,11 +173,6 @@ def traffic(report: Report) -> dict[str, tuple[int, int]]:
     return {site: (sum(sizes), sum(size > 0 for size in sizes)) for site, sizes in sorted(sent.items())}
 
 
-def primary_of(found: Metrics) -> str:
-    """Name the figure that the sites are compared by."""
-    return primary("regression" if "rmse" in found else "binary")
-
-
 def _site_row(site: str, federated: Metrics, alone: Metrics, worse: bool) -> SiteRow:  # noqa: FBT001  one caller
     name = primary_of(federated)
     ours, theirs = federated.get(name), alone.get(name)
@@ -209,5 +209,3 @@ def _cautions(rows: int, federated: Metrics, error: float | None, difference: fl
 
 def _direction(name: str) -> str:
     return "higher is better" if HIGHER_IS_BETTER[name] else "lower is better"
-
-

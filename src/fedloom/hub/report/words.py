@@ -75,13 +75,12 @@ def better_alone(rows: Sequence[SiteRow], figure: str) -> str:
     if not worse:
         return f"By {figure}, no site is better off alone."
     names = listed([row.name for row in worse])
-    verb = "is" if len(worse) == 1 else "are"
-    told = f"By {figure}, {len(worse)} of {count(len(rows), 'site')} {verb} better off alone: {names}."
+    told = f"By {figure}, {len(worse)} of {count(len(rows), 'site')} {_be(len(worse))} better off alone: {names}."
     chance = sum(CHANCE in row.cautions for row in worse)
-    whom = (
-        "For all of them the" if chance == len(worse) > 1 else "The" if len(worse) == 1 else f"For {chance} of them the"
-    )
-    return f"{told} {whom} difference is {CHANCE}." if chance else told
+    if not chance:
+        return told
+    whom = "The" if len(worse) == 1 else f"For {'all' if chance == len(worse) else chance} of them the"
+    return f"{told} {whom} difference is {CHANCE}."
 
 
 def _participation(report: Report) -> list[Statement]:
@@ -106,14 +105,18 @@ def _partial(report: Report) -> list[Statement]:
 
 def _wanting(report: Report) -> Iterator[str]:
     total = count(len(report.rounds), "round")
-    short = sum(bool(one.verdict and one.verdict.missing) for one in report.partial)
+    verdicts = [one.verdict for one in report.partial if one.verdict]
+    short = sum(bool(verdict.missing) for verdict in verdicts)
     if short:
         yield f"{short} of {total} went on without {_missing(report)}."
-    unmeasured = sum(bool(one.verdict and one.verdict.reason) for one in report.partial)
+    unmeasured = sum(bool(verdict.reason) or not verdict.missing for verdict in verdicts)
     if unmeasured:
         yield f"The model of {unmeasured} of {total} was not measured at every site."
     if report.fitted:
         yield f"The preprocessing was fitted without {listed([one.site for one in report.fitted.missing])}."
+    closed = (report.closing or {}).get("status", "complete")
+    if closed != "complete" and not verdicts and not report.fitted:
+        yield f"The statement that closes the run says {closed}."
 
 
 def _missing(report: Report) -> str:
@@ -143,30 +146,36 @@ def _gate(report: Report) -> Statement:
     rules = report.gate["rules"]
     broken = sum(not rule["holds"] for rule in rules)
     if report.gate["passed"]:
-        return Statement(
-            "good", "Gate passed", "the only rule holds." if len(rules) == 1 else f"all {len(rules)} rules hold."
-        )
-    told = f"{broken} of {count(len(rules), 'rule')} {'is' if broken == 1 else 'are'} broken"
-    return Statement("bad", "Gate refused", f"{told}; the model was not registered.")
+        told = "the only rule holds." if len(rules) == 1 else f"all {len(rules)} rules hold."
+        return Statement("good", "Gate passed", told)
+    told = f"{broken} of {count(len(rules), 'rule')} {_be(broken)} broken; the model was not registered."
+    return Statement("bad", "Gate refused", told)
+
+
+def _be(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def listed(words: Sequence[str], last: str = "and") -> str:
+    """Write words as a list in a sentence."""
     return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else "".join(words)
 
 
 def count(number: int, noun: str) -> str:
+    """Write a number of things."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def settings(found: Mapping[str, Any]) -> str:
     """Write settings in a line: what is used first, its options behind."""
     options = ", ".join(f"{name} {value}" for name, value in sorted(found.items()) if name != "use")
-    return (
-        f"{found.get('use', '')} ({options})".strip() if options and "use" in found else str(found.get("use", options))
-    )
+    if "use" not in found:
+        return options
+    return f"{found['use']} ({options})" if options else str(found["use"])
 
 
 def figure(value: float | str | None, undefined: str = "undefined") -> str:
+    """Write a figure with three places."""
     if value is None:
         return undefined
     if isinstance(value, str):
@@ -175,19 +184,18 @@ def figure(value: float | str | None, undefined: str = "undefined") -> str:
 
 
 def signed(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+    """Write a difference with its sign; nothing where there is none."""
+    return "" if value is None else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def byte_size(size: float) -> str:
+    """Write bytes in decimal units."""
     if size < 1000:
         return f"{size:.0f} B"
     unit, divisor = next(((u, d) for u, d in (("kB", 1e3), ("MB", 1e6)) if size < 999.5 * d), ("GB", 1e9))
     return f"{size / divisor:,.1f} {unit}"
 
 
-def time(moment: datetime) -> str:
+def clock(moment: datetime) -> str:
+    """Write a moment, which the recorder keeps in UTC."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
-
-

@@ -1,1 +1,0 @@
-from fedloom.local.federation import *  # noqa

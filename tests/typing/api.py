@@ -1,0 +1,38 @@
+"""The public API as a user types it: this file only has to type-check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedloom import FedloomError, Repository, __version__
+from fedloom.learners.learner import Examples, Learner, Training
+from fedloom.learners.linear import Linear
+from fedloom.values import Contribution, Digest, Tensors
+from fedloom.versions.merging.fedavg import FedAvg
+from fedloom.versions.merging.strategy import MergeStrategy
+
+version: str = __version__
+repository: Repository = Repository.at(Path("project"))
+tip: Digest = repository.resolve("main")
+model: Tensors = repository.model(tip)
+for _, commit in repository.log(tip):
+    parents: tuple[Digest, ...] = commit.parents
+
+learner: Learner = Linear(kind="logistic")
+strategy: MergeStrategy = FedAvg()
+
+
+def train(examples: Examples) -> Tensors:
+    """Train one round at one site and merge it alone."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    start = learner.initial_parameters(examples.features.shape[1], 1, rng)
+    fitted = learner.fit(start, examples, Training(epochs=2), rng)
+    return strategy.merge(start, [Contribution("here", fitted, len(examples))], {}).tensors
+
+
+try:
+    repository.resolve("nowhere")
+except FedloomError as error:
+    code: int = error.exit_code
