@@ -179,11 +179,10 @@ class Cli:
         return self.said[-1]
 
 
-def process(home: Path, *words: object, **how: Any) -> Said:
-    """Run `fedloom WORDS` as a process of its own, in a project's folder."""
-    done = subprocess.run(
-        [*FEDLOOM, *map(str, words)], cwd=home, capture_output=True, text=True, timeout=60, check=False, **how
-    )
+def process(home: Path, *words: object, before: Sequence[str] = (), **how: Any) -> Said:
+    """Run `fedloom WORDS` as a process of its own, in a project's folder; `before` is put before the command."""
+    command = [*before, *FEDLOOM, *map(str, words)]
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=60, check=False, **how)
     return Said(done.returncode, done.stdout, done.stderr)
 
 

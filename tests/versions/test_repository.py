@@ -243,28 +243,43 @@ def test_types_and_subjects_are_apart(repository):
 
 
 class Overtaken(Refs):
-    """Refs where somebody else moves the ref just before our move, once."""
+    """Refs where somebody else states something just before or after our first move."""
 
-    def __init__(self, store: Store, rival: Repository, body: dict[str, int]) -> None:
+    def __init__(self, store: Store, rival: Repository, when: str, body: dict[str, int]) -> None:
         super().__init__(store)
-        self.rival, self.body, self.met = rival, body, 0
+        self.rival, self.when, self.body = rival, when, body
 
     def compare_and_set(self, name: str, old: Digest | None, new: Digest, why: str) -> None:
-        self.met += 1
-        if self.met == 1:
-            self.rival.attest(Digest(name.split("/")[1]), why, self.body)
+        self._meet("before", name, why)
         super().compare_and_set(name, old, new, why)
+        self._meet("after", name, why)
+
+    def _meet(self, when: str, name: str, type_: str) -> None:
+        if self.when == when:
+            self.when = "never again"
+            self.rival.attest(Digest(name.split("/")[1]), type_, self.body)
 
 
 @pytest.mark.parametrize(("body", "moves"), [({"by": 1}, 1), ({"by": 2}, 2)])
 def test_two_statements_at_once_are_both_kept(repository, tmp_path, body, moves):
     """Who states something while another does is not turned away: the same is said once, something else after it."""
     subject = commit(repository)
-    repository.refs = Overtaken(repository.store, Repository.at(tmp_path), body)
+    repository.refs = Overtaken(repository.store, Repository.at(tmp_path), "before", body)
     stated = repository.attest(subject, "gate", {"by": 1})
     found = Repository.at(tmp_path)
     assert found.refs.get(f"attestations/{subject}/gate") == stated
     assert len(found.refs.log(f"attestations/{subject}/gate")) == moves
+
+
+def test_who_states_last_is_current(repository, tmp_path):
+    """A statement made right after ours replaces it; ours is not made a second time."""
+    subject = commit(repository)
+    repository.refs = Overtaken(repository.store, Repository.at(tmp_path), "after", {"by": 2})
+    repository.attest(subject, "gate", {"by": 1})
+    current = Repository.at(tmp_path).attestation(subject, "gate")
+    assert current is not None
+    assert current.body == {"by": 2}
+    assert len(repository.refs.log(f"attestations/{subject}/gate")) == 2
 
 
 # damage
@@ -301,7 +316,7 @@ def test_any_damage_to_a_stored_file_is_refused(repository, tmp_path):
 def test_a_corrupt_object_says_what_to_restore(repository, tmp_path):
     """The message names the file to take from a copy; an empty file, as a power cut leaves it, is no other case."""
     tip = commit(repository)
-    for damage in (b"", b"fl", b"fls\x00", b"something else"):
+    for damage in (b"", b"fl", b"fls", b"fls\x00", b"something else"):
         on_disk(tmp_path, tip).write_bytes(damage)
         with pytest.raises(CorruptObjectError, match=f"Restore objects/{tip[:2]}/{tip} from a copy"):
             repository.commit(tip)

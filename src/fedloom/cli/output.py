@@ -18,6 +18,8 @@ from fedloom.pipeline.events import Event, RoundFinished, RunFinished, RunStarte
 
 PLAIN_ROUNDS = 6
 LIVE_ROUNDS = 10
+FILE_WIDTH = 120
+"""Columns to use where no terminal says how many there are."""
 
 
 class Watcher(Protocol):
@@ -34,7 +36,10 @@ class Watcher(Protocol):
 
 def console() -> Console:
     """Make the console all human output goes to."""
-    return Console(highlight=False, soft_wrap=True)
+    out = Console(highlight=False, soft_wrap=True)
+    if not out.is_terminal:
+        out.width = max(out.width, FILE_WIDTH)
+    return out
 
 
 def watcher(*, as_json: bool) -> Watcher:

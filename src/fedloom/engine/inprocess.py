@@ -58,17 +58,20 @@ class InProcessEngine:
     in_flight_bytes: int = 128 * 2**20
     scenario: Scenario = field(default_factory=Scenario)
     name: str = "inprocess"
-    _pool: Executor | None = field(default=None, init=False)
+    _pools: list[Executor] = field(default_factory=list, init=False)
+    _seats: dict[str, int] = field(default_factory=dict, init=False)
 
     def run(self, job: Callable[[], T]) -> T:
         """Start the workers, do the job, end the workers."""
         return_freed_blocks()
-        self._pool = self._start()
+        # One pool of threads; or a pool for each process, so that a site stays where its rows have been read.
+        self._pools = [self._start() for _ in range(1 if self.kind == "threads" else self.workers)]
         try:
             return job()
         finally:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+            for pool in self._pools:
+                pool.shutdown(wait=False, cancel_futures=True)
+            self._pools = []
 
     def exchange(self, task: Task, sites: Sequence[str], deadline: float | None = None) -> Iterator[Reply]:
         """Send `task` to `sites`; yield one reply per site in the order of `sites`."""
@@ -99,7 +102,11 @@ class InProcessEngine:
         if self.kind == "threads":
             return ThreadPoolExecutor(self.workers, thread_name_prefix="site")
         context = multiprocessing.get_context("spawn")  # fork would copy the hub's memory and its locks
-        return ProcessPoolExecutor(self.workers, context, initializer=_install, initargs=(self.handler,))
+        return ProcessPoolExecutor(1, context, initializer=_install, initargs=(self.handler,))
+
+    def _seat(self, site: str) -> int:
+        """Choose a site's pool: in turn, when it is first invited, and the same ever after."""
+        return self._seats.setdefault(site, len(self._seats) % len(self._pools))
 
     def _window(self, task: Task, deadline: float | None) -> int:
         # A reply is about as large as its task, and while it is made both exist: two messages a site.
@@ -109,14 +116,14 @@ class InProcessEngine:
         return max(1, min(wanted, fitting))
 
     def _invite(self, task: Task, site: str, faults: Faults) -> _Flight:
-        if self._pool is None:
+        if not self._pools:
             raise EngineError("the engine is not running: call exchange inside Engine.run")
         if site in faults.drop:
             return _Flight(site, None)
         if self.kind == "threads":
-            future = self._pool.submit(self.handler.handle, site, task.payload)
+            future = self._pools[0].submit(self.handler.handle, site, task.payload)
         else:
-            future = self._pool.submit(_work, site, bytes(task.payload))
+            future = self._pools[self._seat(site)].submit(_work, site, bytes(task.payload))
         return _Flight(site, future)
 
     def _deliveries(self, flight: _Flight, faults: Faults, deadline: float | None) -> Iterator[Reply]:
@@ -132,10 +139,10 @@ class InProcessEngine:
         try:
             payload = future.result(None if deadline is None else max(0.0, deadline - flight.seconds))
         except TimeoutError:
-            self._renew()  # the stuck worker keeps its thread; the next site must not wait behind it
+            self._renew(site)  # the stuck worker keeps its thread; the next site must not wait behind it
             return Reply(site, "late", reason=f"no answer within {deadline:g} s", seconds=flight.seconds)
         except BrokenExecutor:
-            self._renew()
+            self._renew(site)
             return Reply(site, "failed", reason="its worker process died", seconds=flight.seconds)
         except Exception as error:  # noqa: BLE001  a handler must answer; one that raises has lost its site
             reason = f"the site's handler raised {type(error).__name__}"
@@ -145,10 +152,10 @@ class InProcessEngine:
             return Reply(site, "late", reason=f"no answer within {deadline:g} s", seconds=seconds)
         return Reply(site, "answered", _spoil(payload) if site in faults.corrupt else payload, "", seconds)
 
-    def _renew(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=False)
-            self._pool = self._start()
+    def _renew(self, site: str) -> None:
+        seat = self._seat(site)
+        self._pools[seat].shutdown(wait=False, cancel_futures=False)
+        self._pools[seat] = self._start()
 
 
 def _spoil(payload: Buffer) -> bytes:

@@ -59,6 +59,7 @@ class Linear:
         overflow it.
         """
         rows = np.column_stack([examples.features, np.ones(len(examples))])
+        pulled = self.l2 > 0 or training.proximal_mu > 0
         start = _joined(parameters)
         goal = targets(self.task, examples.labels, start.shape[1])
         penalty = np.full_like(start, self.l2)
@@ -66,9 +67,10 @@ class Linear:
         curvature = self._curvature(rows, training)
         current = start.copy()
         for batch in training.batches(len(rows), rng):
-            x = rows[batch]
-            gradient = x.T @ (link(self.task, x @ current) - goal[batch]) / len(batch)
-            gradient += penalty * current + training.proximal_mu * (current - start)
+            x = rows.take(batch, axis=0)
+            gradient = x.T @ (link(self.task, x @ current) - goal.take(batch, axis=0)) / len(batch)
+            if pulled:
+                gradient += penalty * current + training.proximal_mu * (current - start)
             step = training.learning_rate
             if curvature is not None:
                 step = min(step, len(batch) / curvature[batch].sum())

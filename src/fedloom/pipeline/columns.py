@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isinf
 from typing import TypeAlias
 
 import numpy as np
@@ -50,7 +51,7 @@ def read_columns(contract: Contract, table: Table) -> Columns:
 
 
 def _read(column: Column, cells: Sequence[str | None]) -> tuple[NDArray[np.float64], Counts]:
-    missing = sum(cell is None for cell in cells)
+    missing = list(cells).count(None)
     values = _codes(column, cells) if column.codes else _numbers(cells)
     if column.whole and not column.codes:
         values = np.where(values == np.rint(values), values, np.nan)
@@ -67,17 +68,16 @@ def _codes(column: Column, cells: Sequence[str | None]) -> NDArray[np.float64]:
 
 
 def _numbers(cells: Sequence[str | None]) -> NDArray[np.float64]:
-    try:
-        values = np.array([cell if cell is not None else "nan" for cell in cells], dtype=object).astype(np.float64)
-    except ValueError:
-        values = np.array([_number(cell) for cell in cells], np.float64)
-    if any(cell is not None and "_" in cell for cell in cells):  # to Python `1_0` is ten; to a steward it is a slip
-        values = np.where([cell is not None and "_" in cell for cell in cells], np.nan, values)
-    return np.where(np.isinf(values), np.nan, values)
+    """Read each different cell once: a column has far fewer of them than rows."""
+    read = {cell: _number(cell) for cell in set(cells)}
+    return np.fromiter(map(read.__getitem__, cells), np.float64, len(cells))
 
 
 def _number(cell: str | None) -> float:
+    if cell is None or "_" in cell:  # to Python `1_0` is ten; to a steward it is a slip
+        return float("nan")
     try:
-        return float(cell) if cell is not None else float("nan")
+        value = float(cell)
     except ValueError:
         return float("nan")
+    return float("nan") if isinf(value) else value

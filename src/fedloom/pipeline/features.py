@@ -60,11 +60,14 @@ def split_rows(
 
 def moments(features: NDArray[np.float64]) -> Tensors:
     """Sum what standardisation needs, per feature: float64, shape (3, features): count, sum, sum of squares."""
-    # One row in memory for each feature: NumPy then adds in pairs, and the error does not grow with the rows.
-    columns = np.ascontiguousarray(features.T)
-    known = ~np.isnan(columns)
-    filled = np.where(known, columns, 0.0)
-    return {"moments": np.stack([known.sum(axis=1).astype(np.float64), filled.sum(axis=1), (filled**2).sum(axis=1)])}
+    # One feature at a time: NumPy adds a contiguous column in pairs, so the error does not grow with the rows, and
+    # no second copy of the whole table is made.
+    return {"moments": np.stack([_moments(np.ascontiguousarray(column)) for column in features.T], axis=1)}
+
+
+def _moments(column: NDArray[np.float64]) -> NDArray[np.float64]:
+    known = column[~np.isnan(column)]
+    return np.array([len(known), known.sum(), (known**2).sum()])
 
 
 def scaling(sums: Tensors) -> Tensors:
@@ -85,8 +88,10 @@ def identity(width: int) -> Tensors:
 
 def standardize(examples: Examples, by: Tensors) -> Examples:
     """Subtract the mean, divide by the scale; a missing value becomes the mean."""
-    scaled = (examples.features - by["mean"]) / by["scale"]
-    return Examples(np.where(np.isnan(scaled), 0.0, scaled), examples.labels)
+    scaled = examples.features - by["mean"]
+    scaled /= by["scale"]
+    scaled[np.isnan(scaled)] = 0.0
+    return Examples(scaled, examples.labels)
 
 
 def _expand(column: Column, columns: Columns) -> list[NDArray[np.float64]]:

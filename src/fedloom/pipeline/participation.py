@@ -52,7 +52,7 @@ class Verdict:
         causes: dict[tuple[str, str], list[str]] = {}
         for outcome in self.missing:
             causes.setdefault((outcome.status, outcome.reason), []).append(outcome.site)
-        missing = "; ".join(f"{_listed(sites)} {status} ({why})" for (status, why), sites in causes.items())
+        missing = "; ".join(f"{listed(sites)} {status} ({why})" for (status, why), sites in causes.items())
         return ": ".join(part for part in (self.reason, missing) if part)
 
     def as_json(self) -> dict[str, Any]:
@@ -79,7 +79,8 @@ def and_measured(merged: Verdict, measured: Verdict) -> Verdict:
     return Verdict("partial-allowed", merged.sites, f"not measured everywhere ({measured.describe()})")
 
 
-def _listed(sites: Sequence[str]) -> str:
+def listed(sites: Sequence[str]) -> str:
+    """Name up to eight sites, and count the rest."""
     more = len(sites) - _NAMED
     return ", ".join(sites[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from os.path import normpath
+from operator import itemgetter
 from pathlib import Path
 
 from fedloom.errors import SiteDataError
@@ -36,7 +37,7 @@ class CsvData:
 
     def columns(self) -> Columns:
         """Read the file by the contract; raises SiteDataError when it is missing, empty or no table."""
-        return read_columns(self.contract, self._table())
+        return self._columns
 
     def digests(self) -> Mapping[str, Digest]:
         """Name adapter and data by the SHA-256 of their bytes."""
@@ -45,6 +46,10 @@ class CsvData:
     @cached_property
     def _adapter(self) -> Adapter:
         return read_adapter(self.adapter_path, self.contract)
+
+    @cached_property
+    def _columns(self) -> Columns:
+        return read_columns(self.contract, self._table())
 
     @cached_property
     def _bytes(self) -> bytes:
@@ -64,7 +69,7 @@ class CsvData:
                 raise SiteDataError(f"{self.path} has two columns '{how.from_ or name}': rename one")
         found = {name: position.get(how.from_ or name) for name, how in maps.items()}
         return {
-            name: self._cells([row[index] for row in rows], maps[name])
+            name: self._cells(list(map(itemgetter(index), rows)), maps[name])
             for name, index in found.items()
             if index is not None
         }
@@ -97,8 +102,9 @@ class CsvData:
 
     def _cells(self, cells: list[str], how: ColumnMap) -> list[str | None]:
         absent = {*self._adapter.missing, *how.missing}
-        stripped = [cell.strip() for cell in cells]
-        return [None if cell in absent else how.codes.get(cell, cell) for cell in stripped]
+        stripped = {cell: cell.strip() for cell in set(cells)}  # a column has far fewer different cells than rows
+        meant = {cell: None if word in absent else how.codes.get(word, word) for cell, word in stripped.items()}
+        return list(map(meant.__getitem__, cells))
 
     def _text(self) -> str:
         try:

@@ -122,15 +122,15 @@ def primary(task_kind: str) -> str:
 def summary(task_kind: str, body: Mapping[str, Any]) -> str:
     """Say in one sentence how the federated model stands beside its baselines."""
     names = ("rmse",) if task_kind == "regression" else ("accuracy", "auc")
-    parts = [_figures("federated", body["federated"]["pooled"], names)]
+    told = [f"federated {_figures(body['federated']['pooled'], names)}"]
     if "pooled" in body:
-        parts.append(_figures("pooled", body["pooled"]["pooled"], names))
+        told.append(f"pooled {_figures(body['pooled']['pooled'], names)}")
     if "local_everywhere" in body:
-        parts.append(_figures("alone, on everybody", body["local_everywhere"]["mean"], names))
-    if "worse_off" in body:
-        worse = body["worse_off"]
-        parts.append(f"better off alone: {', '.join(worse) if worse else 'nobody'}")
-    return "; ".join(parts)
+        told.append(f"alone on everybody {_figures(body['local_everywhere']['mean'], names)}")
+    compared = f"{' / '.join(names)}: {', '.join(told)}"
+    if "worse_off" not in body:
+        return compared
+    return f"{compared}; better off alone: {listed(body['worse_off']) or 'nobody'}"
 
 
 def evaluate_site(context: SiteContext, asked: Message) -> Message:
@@ -194,6 +194,6 @@ def _better(metric: str, one: Metrics, other: Metrics) -> bool:
     return a > b if metrics.HIGHER_IS_BETTER[metric] else a < b
 
 
-def _figures(label: str, found: Metrics, names: Sequence[str]) -> str:
-    told = [f"{name} {value:.3f}" for name in names if (value := found.get(name)) is not None]
-    return f"{label} {', '.join(told)}"
+def _figures(found: Metrics, names: Sequence[str]) -> str:
+    values = [found.get(name) for name in names]
+    return " / ".join("–" if value is None else f"{value:.3f}" for value in values)
