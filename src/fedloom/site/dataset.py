@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from os.path import normpath
 from operator import itemgetter
+from os.path import normpath
 from pathlib import Path
 
 from fedloom.errors import SiteDataError

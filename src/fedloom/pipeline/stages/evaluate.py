@@ -19,7 +19,7 @@ from fedloom.errors import RoundFailedError
 from fedloom.pipeline import features
 from fedloom.pipeline.context import HubContext, SiteContext, training
 from fedloom.pipeline.exchange import ERROR, Exchange, prefixed, taken, task
-from fedloom.pipeline.participation import Verdict, judge
+from fedloom.pipeline.participation import Verdict, judge, listed
 from fedloom.pipeline.stages.stage import Artifacts, Draft, Leaving, SiteHalf, renamed
 from fedloom.telemetry import metrics
 from fedloom.telemetry.metrics import Metrics
