@@ -18,6 +18,7 @@ import yaml
 from fedloom.local.federation import plan_local, run_local
 from fedloom.local.scaffold import write_project
 from fedloom.pipeline.events import Event, RunFinished
+from fedloom.values import Digest
 from fedloom.versions.repository import Repository
 
 with warnings.catch_warnings():
@@ -115,7 +116,7 @@ def run(home: Path, emit: Callable[[Event], None] | None = None, **how: Any) -> 
     return run_local(plan_local(home, rounds=rounds, seed=seed), emit or (lambda _: None), **how)
 
 
-def history(home: Path, name: str = "runs/1") -> list[str]:
+def history(home: Path, name: str = "runs/1") -> list[Digest]:
     """List the commit ids of a run, oldest first; the first is the root."""
     repository = Repository.at(home)
     return [id_ for id_, _ in repository.log(repository.resolve(name))][::-1]
@@ -186,13 +187,15 @@ def process(home: Path, *words: object, before: Sequence[str] = (), **how: Any) 
     return Said(done.returncode, done.stdout, done.stderr)
 
 
+def in_fit(home: Path, *lines: str) -> None:
+    """Put lines of code at the start of `fit` of a scaffold project's learner."""
+    start = '        weights, bias = parameters["weights"]'
+    edit(home / "learner.py", start, "".join(f"        {line}\n" for line in lines) + start)
+
+
 def slow(home: Path, seconds: float) -> None:
     """Make every fit of a scaffold project's learner take a while, without changing its numbers."""
-    edit(
-        home / "learner.py",
-        '        weights, bias = parameters["weights"]',
-        f'        __import__("time").sleep({seconds})\n        weights, bias = parameters["weights"]',
-    )
+    in_fit(home, f'__import__("time").sleep({seconds})')
 
 
 def everything_kept(home: Path) -> bytes:

@@ -37,7 +37,11 @@ REFUSED = {
     "empty pipeline": (lambda home: write(home, "pipeline.yaml", ""), 2, ["the file is empty"]),
     "malformed pipeline": (pipeline("rounds: ", "rounds: ["), 2, ["pipeline.yaml:", "malformed YAML"]),
     "binary pipeline": (lambda home: write(home, "pipeline.yaml", b"\xff\xfe\x00"), 2, ["cannot be read as UTF-8"]),
-    "two slips": (pipeline("seed: 1\nsplit: {test: 0.3}", "seed: y\nsplit: {test: 3}"), 2, ["2 errors:", "split.test: ", "seed: "]),
+    "two slips": (
+        pipeline("seed: 1\nsplit: {test: 0.3}", "seed: y\nsplit: {test: 3}"),
+        2,
+        ["2 errors:", "split.test: ", "seed: "],
+    ),
     "unknown stage": (pipeline("  train: {", "  trian: {"), 2, ["stages.trian", "did you mean 'train'?"]),
     "unknown strategy": (pipeline("strategy: fedavg", "strategy: fedagv"), 2, ["did you mean 'fedavg'?"]),
     "unknown option": (pipeline("strategy: fedavg", "strategy: {use: fedadam, etta: 1}"), 2, ["did you mean 'eta'?"]),
@@ -317,3 +321,28 @@ def test_output_into_a_closed_pipe(tmp_path):
         err = shown.stderr.read()
         shown.wait(timeout=30)
     assert "Traceback" not in err
+
+
+def test_words_in_brackets_are_printed_as_they_stand(tmp_path, cli):
+    """A purpose or a reason that looks like Rich's markup is text."""
+    home = project(tmp_path, rounds=2, gate=False)
+    edit(home / "pipeline.yaml", "purpose: Tell", "purpose: '[/b] [red]Tell")
+    edit(home / "pipeline.yaml", "within a month.", "within a month.'")
+    said = cli("plan", "-C", home)
+    assert said.code == 0, said.err
+    assert "[/b] [red]Tell from routine readings" in said.out
+
+
+def test_partial_for_another_reason_says_so(tmp_path, cli):
+    """Not measured everywhere, or fitted without a site: partial, exit code 6, and the reason is told."""
+    home = project(tmp_path, rounds=2, gate=False)
+    allow(home, "{min_sites: 2}")
+    write(home, "faults.yaml", "verbs: [evaluate]\nrounds: {2: {drop: [north]}}")
+    said = cli("run", "-C", home, "--scenario", home / "faults.yaml")
+    assert said.code == 6
+    assert "not measured everywhere (north failed (connection lost))" in said.out
+    assert "not measured everywhere" in cli("show", "runs/1", "-C", home).out
+    write(home, "faults.yaml", "verbs: [fit]\nrounds: {0: {drop: [north]}}")
+    said = cli("run", "-C", home, "--scenario", home / "faults.yaml")
+    assert said.code == 6
+    assert "PARTIAL: the fit or an earlier part of this run lacked a site" in said.out

@@ -1,14 +1,16 @@
 """`fedloom run` as people and machines see it: interrupted, killed, resumed, watched."""
 
 import json
+import os
 import random
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.projects import FEDLOOM, allow, edit, everything_kept, history, journals, left, process, project, run, slow
+from tests.projects import FEDLOOM, allow, everything_kept, history, in_fit, journals, left, process, project, run, slow
 
 ROUNDS = 25
 
@@ -73,11 +75,14 @@ def test_stopped_and_resumed_by_new_processes(tmp_path, whole, kind):
 
 
 def test_ctrl_c_does_not_wait_for_a_long_fit(tmp_path):
-    """A learner in the middle of a long step cannot be stopped; the command ends all the same, and tells how to go on."""
+    """A learner in a long step cannot be stopped; the command ends all the same, and tells how to go on."""
     home = project(tmp_path, rounds=3)
-    edit(home / "learner.py", '        weights, bias = parameters["weights"]', '        from pathlib import Path; Path(__file__).with_name("fitting").touch()\n        __import__("time").sleep(15)\n        weights, bias = parameters["weights"]')
+    in_fit(home, 'from pathlib import Path; Path(__file__).with_name("fitting").touch()')
+    slow(home, 15)
     began = time.monotonic()
-    with subprocess.Popen([*FEDLOOM, "run"], cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        [*FEDLOOM, "run"], cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
         while not (home / "fitting").exists():
             assert time.monotonic() - began < 20
             time.sleep(0.02)
@@ -161,3 +166,36 @@ def test_overrides_win_over_the_file(tmp_path, cli):
     assert cli("run", "-C", home, "--rounds", 2, "--seed", 7).code == 0
     assert history(home, "runs/1") == history(home, "runs/2")
     assert history(home, "runs/3") != history(home, "runs/1")
+
+
+def children(parent):
+    """List the processes below one, by what the kernel says."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, above = stat.read_text().rsplit(")", 1)[1].split()[:2]
+        except OSError:
+            continue
+        if int(above) == parent and state != "Z":
+            found += [int(stat.parent.name), *children(int(stat.parent.name))]
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+    """`kill -9` of a run with worker processes leaves none behind."""
+    home = slow_project(tmp_path)
+    command = [*FEDLOOM, "run", "--json", "--processes"]
+    with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
+        while json.loads(running.stdout.readline()).get("round") != 1:
+            pass
+        workers = children(running.pid)
+        running.kill()
+    assert len(workers) >= 2
+    end = time.monotonic() + 5
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < end:
+        time.sleep(0.05)
+    left_over = [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    for pid in left_over:
+        os.kill(pid, signal.SIGKILL)
+    assert left_over == []

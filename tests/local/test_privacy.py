@@ -7,7 +7,7 @@ import pytest
 from fedloom.engine.wire import Message, encode
 from fedloom.errors import FedloomError
 from fedloom.local.federation import LocalSites, Workers, plan_local, run_local
-from tests.projects import allow, edit, everything_kept, process, project
+from tests.projects import allow, everything_kept, in_fit, process, project
 
 CANARY = "CANARY-4711"
 NUMBER = "73.1415926"
@@ -67,11 +67,7 @@ RAISES = 'raise ValueError(f"{examples.features.tolist()} ' + CANARY + '")'
 @pytest.mark.parametrize("kind", ["threads", "processes"])
 def test_what_a_learner_raises_stays_at_the_site(home, kind):
     """The text of its exception holds rows: only its type and the place in the code leave."""
-    edit(
-        home / "learner.py",
-        '        weights, bias = parameters["weights"]',
-        f'        {RAISES}\n        weights, bias = parameters["weights"]',
-    )
+    in_fit(home, RAISES)
     plan, seen = plan_local(home), []
     with pytest.raises(FedloomError) as caught:
         run_local(plan, lambda event: seen.append(repr(event)), workers=Workers(2, kind))
@@ -83,11 +79,7 @@ def test_what_a_learner_raises_stays_at_the_site(home, kind):
 def test_what_a_learner_raises_in_a_partial_run_is_in_no_commit(home):
     """One site's learner fails every round, the others go on: its reason is kept in each commit, without a value."""
     allow(home, "{min_sites: 2}")
-    edit(
-        home / "learner.py",
-        '        weights, bias = parameters["weights"]',
-        f'        if len(examples) > 120:\n            {RAISES}\n        weights, bias = parameters["weights"]',
-    )
+    in_fit(home, "if len(examples) > 120:", f"    {RAISES}")
     said = process(home, "run")
     assert said.code == 6, said.err
     assert "raised ValueError in fit" in said.out

@@ -17,7 +17,10 @@ schema:
     properties:
 """
 AGE = "      - {name: age, logicalType: number, required: true, logicalTypeOptions: {minimum: 0, maximum: 120}}\n"
-LABEL = "      - {name: sick, logicalType: string, customProperties: [{property: role, value: label}, {property: codes, value: [a, b]}]}\n"
+LABEL = (
+    "      - {name: sick, logicalType: string, "
+    "customProperties: [{property: role, value: label}, {property: codes, value: [a, b]}]}\n"
+)
 
 
 def write(tmp_path, *properties, head=HEAD):
@@ -32,7 +35,7 @@ def prop(name="x", kind="number", **custom):
 
 
 def test_a_contract_is_read_whole(tmp_path):
-    """Names, roles, ranges, codes and units; what else the standard allows may stand there; the digest is of the bytes."""
+    """Names, roles, ranges, codes and units; what else the standard allows may stand there; the digest is of bytes."""
     path = write(tmp_path, AGE, prop("n", "integer", unit="kg"), LABEL)
     read = read_contract(path)
     assert (read.id, read.version) == ("heart", "1.0.0")

@@ -1,7 +1,6 @@
 """The only way out: what leaves is journalled first, and NaN does not leave."""
 
 import json
-import os
 import resource
 import signal
 
@@ -62,7 +61,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
     assert answer.verb == "error"
-    assert os.path.getsize(journal) == size
+    assert journal.stat().st_size == size
     outbox.send(Message("train", 3))
     assert [e["round"] for e in entries(journal)] == [1, 3]
 

@@ -21,21 +21,24 @@ from fedloom.engine.scenario import Faults, Scenario
 from fedloom.errors import EngineError
 from fedloom.values import Buffer
 
+QUICK_SECONDS = 0.003
+"""Python hands over between threads every 5 ms: work shorter than this is done in the hub's own thread."""
+
 WorkerKind = Literal["threads", "processes"]
 
 
 class _Flight:
     """One invited site: where its reply will appear (None: the connection is lost), and how long it took."""
 
-    def __init__(self, site: str, future: Future[Buffer] | None) -> None:
+    def __init__(self, site: str, submit: Callable[[], Future[Buffer]] | None) -> None:
         self.site = site
-        self.future = future
         self._invited = monotonic()
         finished: list[float] = []
         self._finished = finished
-        if future is not None:
+        self.future = submit() if submit is not None else None
+        if self.future is not None:
             # Not a method of this flight: a future that knew it would make a cycle, and keep its reply in memory.
-            future.add_done_callback(lambda _: finished.append(monotonic()))
+            self.future.add_done_callback(lambda _: finished.append(monotonic()))
 
     @property
     def seconds(self) -> float:
@@ -59,6 +62,7 @@ class InProcessEngine:
     scenario: Scenario = field(default_factory=Scenario)
     name: str = "inprocess"
     _pools: list[Executor] = field(default_factory=list, init=False)
+    _quick: set[str] = field(default_factory=set, init=False)
     _seats: dict[str, int] = field(default_factory=dict, init=False)
 
     def run(self, job: Callable[[], T]) -> T:
@@ -83,7 +87,7 @@ class InProcessEngine:
 
         def invite(room: int) -> None:
             while waiting and len(flights) < room:
-                flights.append(self._invite(task, waiting.popleft(), faults))
+                flights.append(self._invite(task, waiting.popleft(), faults, deadline))
 
         invite(window)
         while flights:
@@ -95,6 +99,7 @@ class InProcessEngine:
                 invite(window - 1)  # the reply handed out still occupies one place
                 yield reply
                 del reply
+            self._learn(task.verb, flight)
             del flight
             invite(window)
 
@@ -115,16 +120,17 @@ class InProcessEngine:
         wanted = self.workers if deadline is not None else 2 * self.workers
         return max(1, min(wanted, fitting))
 
-    def _invite(self, task: Task, site: str, faults: Faults) -> _Flight:
+    def _invite(self, task: Task, site: str, faults: Faults, deadline: float | None) -> _Flight:
         if not self._pools:
             raise EngineError("the engine is not running: call exchange inside Engine.run")
         if site in faults.drop:
             return _Flight(site, None)
-        if self.kind == "threads":
-            future = self._pools[0].submit(self.handler.handle, site, task.payload)
-        else:
-            future = self._pools[self._seat(site)].submit(_work, site, bytes(task.payload))
-        return _Flight(site, future)
+        if self.kind == "processes":
+            pool = self._pools[self._seat(site)]
+            return _Flight(site, lambda: pool.submit(_work, site, bytes(task.payload)))
+        if deadline is None and task.verb in self._quick:
+            return _Flight(site, lambda: _at_once(self.handler, site, task.payload))
+        return _Flight(site, lambda: self._pools[0].submit(self.handler.handle, site, task.payload))
 
     def _deliveries(self, flight: _Flight, faults: Faults, deadline: float | None) -> Iterator[Reply]:
         reply = self._wait(flight, faults, deadline)
@@ -152,10 +158,26 @@ class InProcessEngine:
             return Reply(site, "late", reason=f"no answer within {deadline:g} s", seconds=seconds)
         return Reply(site, "answered", _spoil(payload) if site in faults.corrupt else payload, "", seconds)
 
+    def _learn(self, verb: str, flight: _Flight) -> None:
+        """Remember whether a verb's work is so short that handing it to a thread costs more than doing it here."""
+        if flight.seconds < QUICK_SECONDS:
+            self._quick.add(verb)
+        else:
+            self._quick.discard(verb)
+
     def _renew(self, site: str) -> None:
         seat = self._seat(site)
         self._pools[seat].shutdown(wait=False, cancel_futures=False)
         self._pools[seat] = self._start()
+
+
+def _at_once(handler: SiteHandler, site: str, payload: Buffer) -> Future[Buffer]:
+    future: Future[Buffer] = Future()
+    try:
+        future.set_result(handler.handle(site, payload))
+    except Exception as error:  # noqa: BLE001  what a thread would have kept in its future
+        future.set_exception(error)
+    return future
 
 
 def _spoil(payload: Buffer) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,8 @@ def export_model(repository: Repository, commit: Digest, path: Path) -> Path:
         scratch.write_bytes(save(tensors, metadata))
         scratch.replace(path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink()
         raise StorageError(
             f"cannot write {path}: {error.strerror}. The model itself is safe in the repository"
         ) from None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from fedloom.errors import SpecError
+from fedloom.errors import PlanError, SpecError
 from fedloom.learners.guard import GuardedLearner
 from fedloom.pipeline.build import build_learner, build_strategy
 from fedloom.pipeline.contract import Contract, read_contract
@@ -46,6 +46,11 @@ class Plan:
     def model_bytes(self) -> int:
         """Size of one model."""
         return sum(spec.nbytes for spec in self.model)
+
+    def require(self) -> None:
+        """Raise PlanError with every refusal, if there are any."""
+        if self.refusals:
+            raise PlanError("\n".join(self.refusals))
 
 
 def make_plan(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
-from fedloom.errors import PlanError
 from fedloom.pipeline import lineage
 from fedloom.pipeline.context import HubContext, Run
 from fedloom.pipeline.events import RunFinished, RunStarted, StageFinished
@@ -17,8 +16,7 @@ def run(plan: Plan, context: HubContext, *, resume: bool = False) -> RunFinished
 
     Raises what the first failing stage raises; what was committed before stays.
     """
-    if plan.refusals:
-        raise PlanError("\n".join(plan.refusals))
+    plan.require()
     return context.engine.run(lambda: _stages(plan, context, resume=resume))
 
 

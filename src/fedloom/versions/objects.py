@@ -16,6 +16,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import rfc8785
@@ -95,7 +96,8 @@ class Attestation:
 def encode_tensor(array: Tensor) -> Encoded:
     """Encode one array; its name is not part of it, so equal tensors are stored once."""
     spec = tensor_spec("", array)
-    return _encode("tensor", {"dtype": spec.dtype, "shape": list(spec.shape)}, tensor_bytes(array))
+    head, payload = _tensor_head(spec.dtype, spec.shape), tensor_bytes(array)
+    return Encoded(sha256(head, payload), head, payload)
 
 
 def encode_blob(data: Buffer) -> Encoded:
@@ -217,8 +219,17 @@ def _is_name(name: str) -> bool:
 
 
 def _encode(kind: Kind, header: Mapping[str, Any], payload: Buffer = b"") -> Encoded:
-    head = f"fedloom {kind} {FORMAT}\n".encode() + _canonical(header) + b"\n"
+    head = _head(kind, header)
     return Encoded(sha256(head, payload), head, payload)
+
+
+def _head(kind: Kind, header: Mapping[str, Any]) -> bytes:
+    return f"fedloom {kind} {FORMAT}\n".encode() + _canonical(header) + b"\n"
+
+
+@lru_cache(maxsize=4096)  # a round names the same few layouts once for every site
+def _tensor_head(dtype: str, shape: tuple[int, ...]) -> bytes:
+    return _head("tensor", {"dtype": dtype, "shape": list(shape)})
 
 
 def _canonical(value: Any) -> bytes:

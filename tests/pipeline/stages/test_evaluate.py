@@ -7,7 +7,7 @@ from fedloom.engine.scenario import Faults, Scenario
 from fedloom.errors import GateError, RoundFailedError
 from fedloom.pipeline.features import scaling
 from fedloom.versions.repository import Repository
-from tests.projects import allow, edit, history, made_project, project, run
+from tests.projects import allow, edit, history, in_fit, made_project, project, run
 
 
 def evaluation(home):
@@ -67,13 +67,9 @@ def test_a_pooled_baseline_that_fails_says_so(tmp_path):
     """A learner that breaks on many rows breaks the baseline, not the rounds: one sentence, the run is kept."""
     home = project(tmp_path, rounds=2, gate=False)
     edit(home / "pipeline.yaml", "baselines: [local]", "baselines: [pooled]")
-    edit(
-        home / "learner.py",
-        '        weights, bias = parameters["weights"]',
-        '        assert len(examples) < 200\n        weights, bias = parameters["weights"]',
-    )
+    in_fit(home, "assert len(examples) < 200")
     with pytest.raises(
-        RoundFailedError, match="the pooled baseline failed: learner 'learner.py:Logistic' raised Assertion"
+        RoundFailedError, match=r"the pooled baseline failed: learner 'learner.py:Logistic' raised Asser"
     ):
         run(home)
     assert len(history(home)) == 3
