@@ -79,23 +79,23 @@ def print_commit(folder: Path, name: str, *, as_json: bool) -> None:
     out = console()
     out.print(Text.assemble(("commit ", "dim"), (id_, "bold")))
     out.print(Text.assemble(("parent ", "dim"), ", ".join(commit.parents) or "none"))
-    out.print(f"{commit.message}, {_state(repository, id_)}", markup=False)
+    out.print(f"{commit.message}, {_state(repository, id_)}")
     if record:
         traffic = f"{bytes_text(record['bytes_up'])} up, {bytes_text(record['bytes_down'])} down"
-        out.print(f"{record['began']}, {record['seconds']:.2f} s on {record['engine']}, {traffic}", markup=False)
+        out.print(f"{record['began']}, {record['seconds']:.2f} s on {record['engine']}, {traffic}")
     participation = commit.facts.get("participation")
     if participation:
-        out.print(f"\nparticipation: {participation['status']}", markup=False)
+        out.print(f"\nparticipation: {participation['status']}")
         out.print(_participation_table(participation, record))
     measured = evaluation.body if evaluation else {"federated": commit.facts["metrics"]} if participation else {}
     if measured and measured["federated"]["pooled"]:
         out.print()
         out.print(comparison_table(measured))
     if gate:
-        out.print(f"\ngate: {'passed' if gate.body['passed'] else 'refused'}", markup=False)
+        out.print(f"\ngate: {'passed' if gate.body['passed'] else 'refused'}")
         for rule in gate.body["rules"]:
             value = rule["value"] if isinstance(rule["value"], str) else figure(rule["value"])
-            out.print(f"  {'holds ' if rule['holds'] else 'BROKEN'} {rule['rule']} (it is {value})", markup=False)
+            out.print(f"  {'holds ' if rule['holds'] else 'BROKEN'} {rule['rule']} (it is {value})")
     out.print("\nmade from")
     parts = Table(box=None, show_header=False, pad_edge=False)
     for part, entry in {**tree, **{f"inputs/{key}": value for key, value in inputs.items()}}.items():
@@ -114,7 +114,7 @@ def write_report(folder: Path, name: str, path: Path) -> None:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from None
-    console().print(f"report of {id_[:12]}: {path}", markup=False)
+    console().print(f"report of {id_[:12]}: {path}")
 
 
 def _open(folder: Path) -> Repository:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
+import click
 import typer
 
 from fedloom._version import __version__
@@ -131,14 +134,25 @@ def main() -> None:
     """Run the command line; errors meant for a person end in one sentence and their exit code."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # end as cleanly as after Ctrl-C
     try:
-        app(standalone_mode=True)
+        code = app(standalone_mode=False)
     except FedloomError as error:
         _complain(str(error))
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        # A worker thread in the middle of a fit cannot be stopped; everything committed is on disk.
-        sys.stdout.flush()
-        os._exit(EXIT_INTERRUPTED)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = EXIT_INTERRUPTED
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End with this code, without waiting for a site that is in the middle of a long fit: no thread can be stopped."""
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        with suppress(BrokenPipeError):
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _complain(text: str) -> None:

@@ -36,7 +36,7 @@ class Watcher(Protocol):
 
 def console() -> Console:
     """Make the console all human output goes to."""
-    out = Console(highlight=False, soft_wrap=True)
+    out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     if not out.is_terminal:
         out.width = max(out.width, FILE_WIDTH)
     return out
@@ -122,14 +122,14 @@ class PlainLines:
         """Print what is worth a line."""
         self._tally.note(event)
         if isinstance(event, RunStarted):
-            self._out.print(_headline(event), markup=False)
+            self._out.print(_headline(event))
         elif isinstance(event, StageFinished):
-            self._out.print(f"{event.stage}: {event.summary}", markup=False)
+            self._out.print(f"{event.stage}: {event.summary}")
         elif isinstance(event, RoundFinished) and self._worth_a_line(event):
-            self._out.print("  ".join(_plain_round(event)), markup=False)
+            self._out.print("  ".join(_plain_round(event)))
         elif isinstance(event, RunFinished):
             for line in self._tally.closing(event):
-                self._out.print(line, markup=False)
+                self._out.print(line)
 
     def close(self) -> None:
         """Nothing to tidy."""

@@ -16,9 +16,8 @@ def init_project(folder: Path) -> None:
     out = console()
     out.print(
         f"wrote {len(written)} files to {folder}/: {', '.join(str(path) for path in written[:4])}, …",
-        markup=False,
     )
-    out.print(f"next: cd {folder} && fedloom plan && fedloom run", markup=False)
+    out.print(f"next: cd {folder} && fedloom plan && fedloom run")
 
 
 def print_schema() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fedloom.cli.output import bytes_text, console, exit_code, print_json, watcher
 from fedloom.engine.inprocess import WorkerKind
@@ -76,7 +77,7 @@ def _plan_json(plan: Plan) -> dict[str, object]:
 
 def _plan_tables(plan: Plan, out: Console) -> None:
     spec = plan.spec
-    out.print(f"[bold]{spec.name}[/]: {spec.purpose}")
+    out.print(Text.assemble((spec.name, "bold"), f": {spec.purpose}"))
     out.print(f"{len(spec.sites)} sites: {', '.join(sorted(spec.sites))}")
     out.print(f"{spec.rounds} rounds, seed {spec.seed}, {spec.learner.use} learner, {spec.strategy.use}")
     out.print(f"model: {_parameters(plan):,} parameters, {bytes_text(plan.model_bytes)}\n")
@@ -85,9 +86,9 @@ def _plan_tables(plan: Plan, out: Console) -> None:
         stages.add_row(stage.name, ", ".join((*stage.needs, *stage.uses)) or "–", ", ".join(stage.makes))
     out.print(stages)
     if plan.refusals:
-        out.print(f"\n[bold red]refused[/], nothing will run: {len(plan.refusals)} reasons")
+        out.print(Text.assemble(("\nrefused", "bold red"), f", nothing will run: {len(plan.refusals)} reasons"))
         for reason in plan.refusals:
-            out.print(f"  {reason}", markup=False)
+            out.print(f"  {reason}")
         return
     out.print("\nwhat leaves each site:")
     table = Table(box=None, pad_edge=False, header_style="dim")

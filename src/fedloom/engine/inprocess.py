@@ -8,10 +8,12 @@ bounded by the message size and never by the number of sites: a large model narr
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Thread
 from time import monotonic
 from typing import Literal
 
@@ -190,6 +192,15 @@ _installed: list[SiteHandler] = []  # one per worker process, set once when it s
 
 def _install(handler: SiteHandler) -> None:
     _installed[:] = [handler]
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that started it is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(site: str, task: bytes) -> bytes:
