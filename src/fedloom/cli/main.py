@@ -5,13 +5,10 @@ Heavy modules are imported inside the verbs, so that `fedloom --help` answers at
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-import threading
-from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import click
 import typer
@@ -143,15 +140,6 @@ def main() -> None:
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = EXIT_INTERRUPTED
-    _leave(code)
-
-
-def _leave(code: int) -> NoReturn:
-    """End with this code, without waiting for a site that is in the middle of a long fit: no thread can be stopped."""
-    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
-        with suppress(BrokenPipeError):
-            sys.stdout.flush()
-        os._exit(code)
     sys.exit(code)
 
 

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from threading import Thread
 from time import monotonic
@@ -20,6 +20,7 @@ from typing import Literal
 from fedloom.engine.allocator import return_freed_blocks
 from fedloom.engine.port import Reply, SiteHandler, T, Task
 from fedloom.engine.scenario import Faults, Scenario
+from fedloom.engine.threads import DaemonThreads
 from fedloom.errors import EngineError
 from fedloom.values import Buffer
 
@@ -107,7 +108,7 @@ class InProcessEngine:
 
     def _start(self) -> Executor:
         if self.kind == "threads":
-            return ThreadPoolExecutor(self.workers, thread_name_prefix="site")
+            return DaemonThreads(self.workers)
         context = multiprocessing.get_context("spawn")  # fork would copy the hub's memory and its locks
         return ProcessPoolExecutor(1, context, initializer=_install, initargs=(self.handler,))
 
