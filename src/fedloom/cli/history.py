@@ -85,7 +85,8 @@ def print_commit(folder: Path, name: str, *, as_json: bool) -> None:
         out.print(f"{record['began']}, {record['seconds']:.2f} s on {record['engine']}, {traffic}")
     participation = commit.facts.get("participation")
     if participation:
-        out.print(f"\nparticipation: {participation['status']}")
+        why = f", {participation['reason']}" if participation["reason"] else ""
+        out.print(f"\nparticipation: {participation['status']}{why}")
         out.print(_participation_table(participation, record))
     measured = evaluation.body if evaluation else {"federated": commit.facts["metrics"]} if participation else {}
     if measured and measured["federated"]["pooled"]:

@@ -87,28 +87,32 @@ class _Tally:
 
     def __init__(self) -> None:
         self.started: RunStarted | None = None
-        self.missing: dict[str, tuple[int, str]] = {}
-        self.partial = 0
+        self._missing: dict[str, tuple[int, str]] = {}
+        self._reasons: dict[str, None] = {}
+        self._partial = 0
 
     def note(self, event: Event) -> None:
         if isinstance(event, RunStarted):
             self.started = event
-        elif isinstance(event, RoundFinished):
-            self.partial += event.verdict.status != "complete"
+        elif isinstance(event, RoundFinished) and event.verdict.status != "complete":
+            self._partial += 1
             for outcome in event.verdict.missing:
-                count, _ = self.missing.get(outcome.site, (0, ""))
-                self.missing[outcome.site] = count + 1, outcome.reason
+                self._missing[outcome.site] = self._missing.get(outcome.site, (0, ""))[0] + 1, outcome.reason
+            if event.verdict.reason:
+                self._reasons[event.verdict.reason] = None
 
     def closing(self, event: RunFinished) -> list[str]:
-        rounds = self.started.rounds if self.started else 0
-        lines = []
-        if event.status != "complete":
-            told = "; ".join(f"{site} missed {n} ({why})" for site, (n, why) in sorted(self.missing.items()))
-            earlier = told or "an earlier part of this run went on without a site"
-            lines.append(f"PARTIAL: {self.partial} of {rounds} rounds went on without everybody: {earlier}")
-        lines.append(f"{event.run} ended {event.status}: commit {event.commit}")
         where = event.model or f"not registered; `fedloom show {event.run}` has it"
-        return [*lines, f"model: {where}"]
+        ended = [f"{event.run} ended {event.status}: commit {event.commit}", f"model: {where}"]
+        return ended if event.status == "complete" else [self._partial_line(), *ended]
+
+    def _partial_line(self) -> str:
+        if not self._partial:
+            return "PARTIAL: the fit or an earlier part of this run lacked a site, see `fedloom report`"
+        rounds = self.started.rounds if self.started else self._partial
+        told = [f"{site} missed {times} ({why})" for site, (times, why) in sorted(self._missing.items())]
+        causes = "; ".join([*told, *self._reasons])
+        return f"PARTIAL: {self._partial} of {rounds} rounds went on without everybody: {causes}"
 
 
 class PlainLines:
