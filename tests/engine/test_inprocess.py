@@ -1,13 +1,16 @@
 """The embedded engine, beyond what every engine must do."""
 
+import multiprocessing
 import threading
 import time
 from dataclasses import dataclass
 
+import pytest
+
 from fedloom.engine.inprocess import InProcessEngine
 from fedloom.engine.port import Task
 from fedloom.engine.scenario import Faults, Scenario
-from tests.suites.engine import SITES, Echo, EngineSuite
+from tests.suites.engine import SITES, Echo, EngineSuite, OneSleeps
 
 
 class TestThreads(EngineSuite):
@@ -108,3 +111,21 @@ def test_small_messages_stay_within_the_window():
 
     engine.run(job)
     assert handler.most <= 7
+
+
+def test_an_interrupted_job_waits_for_no_worker_process():
+    """Ctrl-C while sites are at work in processes: the engine ends at once."""
+    engine = InProcessEngine(OneSleeps(30), workers=2, kind="processes")
+
+    def job():
+        for reply in engine.exchange(Task("train", 1, b"x"), SITES):
+            if reply.site == "alpha":
+                raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(job)
+    for worker in multiprocessing.active_children():
+        worker.join(5)
+    assert multiprocessing.active_children() == []
+    assert time.monotonic() - began < 15

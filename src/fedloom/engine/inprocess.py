@@ -73,12 +73,15 @@ class InProcessEngine:
         return_freed_blocks()
         # One pool of threads; or a pool for each process, so that a site stays where its rows have been read.
         self._pools = [self._start() for _ in range(1 if self.kind == "threads" else self.workers)]
+        others = set(multiprocessing.active_children())
         try:
             return job()
         finally:
             for pool in self._pools:
                 pool.shutdown(wait=False, cancel_futures=True)
             self._pools = []
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()  # whatever it is still at, nobody waits for the answer
 
     def exchange(self, task: Task, sites: Sequence[str], deadline: float | None = None) -> Iterator[Reply]:
         """Send `task` to `sites`; yield one reply per site in the order of `sites`."""

@@ -113,6 +113,7 @@ def run_local(
     resume: bool = False,
 ) -> RunFinished:
     """Run a plan on this machine; raises FedloomError, and leaves what was committed before."""
+    plan.require()
     folder, handler = plan.folder, LocalSites(plan.folder, plan.spec)
     repository = Repository.at(folder)
     context = HubContext(
