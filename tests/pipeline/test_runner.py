@@ -241,7 +241,7 @@ def test_a_commit_names_where_it_comes_from(reference):
         tip.facts
     )
     tree = repository.tree(tip.tree)
-    assert set(tree) == {"model", "preprocessing", "inputs", "receipts"}
+    assert set(tree) == {"model", "preprocessing", "inputs", "notes", "receipts"}
     inputs = repository.tree(tree["inputs"].id)
     assert set(inputs) == {"contract", "pipeline", "code", "environment", "sites"}
     assert repository.blob(inputs["contract"].id) == (home / "contract.yaml").read_bytes()

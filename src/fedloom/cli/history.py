@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,11 @@ def print_commit(folder: Path, name: str, *, as_json: bool) -> None:
         for rule in gate.body["rules"]:
             value = rule["value"] if isinstance(rule["value"], str) else figure(rule["value"])
             out.print(f"  {'holds ' if rule['holds'] else 'BROKEN'} {rule['rule']} (it is {value})")
+    notes = json.loads(repository.blob(tree["notes"])) if "notes" in tree else []
+    if notes:
+        out.print("\nwhat the contract checks noted")
+        for note in notes:
+            out.print(f"  {note['site']}: {note['note']}")
     out.print("\nmade from")
     parts = Table(box=None, show_header=False, pad_edge=False)
     for part, entry in {**tree, **{f"inputs/{key}": value for key, value in inputs.items()}}.items():

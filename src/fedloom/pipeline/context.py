@@ -105,6 +105,9 @@ class HubContext:
     site_inputs: dict[str, Mapping[str, Digest]] = field(default_factory=dict)
     rows: dict[str, float] = field(default_factory=dict)
     scaling: Tensors = field(init=False)
+    notes: list[dict[str, str]] = field(default_factory=list)
+    """What the contract checks found worth knowing, by site; counts and names only."""
+
     fitted: Verdict | None = None
     """Who took part in the fit; None where it asked nobody."""
     run: Run | None = None

@@ -53,6 +53,7 @@ def start(context: HubContext) -> Run:
         "model": repository.add_tensors(initial_model(context)),
         "preprocessing": _preprocessing(context),
         "inputs": repository.add_tree(_inputs(context)),
+        "notes": repository.add_json(context.notes),
     }
     message = f"{context.spec.name}: initial model"
     partial = context.fitted is not None and context.fitted.status != "complete"

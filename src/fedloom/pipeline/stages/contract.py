@@ -41,19 +41,18 @@ class ContractCheck:
         """Ask every site; stop when one refuses or cannot read its data."""
         exchange = Exchange(context.engine, task(Message(VERB, 0)), context.sites)
         refused: list[str] = []
-        notes = 0
         for site, reply in exchange:
             context.rows[site] = float(reply.tensors["rows"])
             context.site_inputs[site] = reply.body["digests"]
             findings = reply.body["findings"]
             refused += [f"site {site}: {f['message']}" for f in findings if f["severity"] == "refuse"]
-            notes += sum(f["severity"] == "note" for f in findings)
+            context.notes += [{"site": site, "note": f["message"]} for f in findings if f["severity"] == "note"]
         refused += [f"site {site}: {reason}" for site, status, reason in exchange.outcomes if status != "answered"]
         if refused:
             raise SiteDataError("\n".join(refused))
         rows = int(sum(context.rows.values()))
         contract = context.contract
-        told = f", {notes} notes" if notes else ""
+        told = f", {len(context.notes)} notes (`fedloom show`)" if context.notes else ""
         return f"{len(context.sites)} sites hold {rows:,} rows that fit {contract.id} {contract.version}{told}"
 
 
