@@ -12,6 +12,7 @@ from typing import Annotated
 
 import click
 import typer
+import typer.core
 
 from fedloom._version import __version__
 from fedloom.errors import EXIT_INTERRUPTED, FedloomError
@@ -21,6 +22,8 @@ Exit codes: 0 done · 1 failed · 2 a file or option is wrong · 3 refused by pl
 5 conflict · 6 done, but at least one round was partial · 130 interrupted
 """
 
+typer.core.HAS_RICH = False  # its framed help takes longer to import than everything else `--help` needs
+
 app = typer.Typer(
     name="fedloom",
     help="DevOps for federated learning: describe a federation in one file, run it, prove what happened.",
@@ -28,7 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
 )
 
 Project = Annotated[Path, typer.Option("--project", "-C", help="Folder of the project.", show_default="here")]
