@@ -13,7 +13,7 @@ from fedloom.pipeline.exchange import Exchange, prefixed, taken, task
 from fedloom.pipeline.features import identity
 from fedloom.pipeline.participation import judge
 from fedloom.telemetry.recorder import Recorder
-from fedloom.values import Contribution, generator, sha256
+from fedloom.values import Contribution, generator, layout, sha256
 from fedloom.versions.objects import Commit
 from fedloom.versions.repository import Repository
 from tests.projects import journals, project
@@ -46,7 +46,8 @@ def test_one_update_walks_from_a_site_into_the_history(tmp_path):
 
     # 6 the engine takes the task to every site and brings one reply each, in their order
     engine = InProcessEngine(handler, workers=2)
-    exchange = Exchange(engine, task(Message("train", 1, {}, dict(asked))), sites)
+    expects = layout({**prefixed("model", base), "rows": np.array(1.0)})
+    exchange = Exchange(engine, task(Message("train", 1, {}, dict(asked))), sites, expects)
     replies = engine.run(lambda: list(exchange))
     assert [site for site, _ in replies] == list(sites)
     again = taken("model", dict(replies)["north"].tensors)

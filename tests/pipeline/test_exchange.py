@@ -9,6 +9,7 @@ from fedloom.engine import wire
 from fedloom.engine.port import Reply
 from fedloom.engine.wire import Message
 from fedloom.pipeline.exchange import ERROR, Exchange, prefixed, taken, task
+from fedloom.values import TensorSpec
 
 
 @dataclass
@@ -29,8 +30,11 @@ def answered(site, message):
     return Reply(site, "answered", wire.encode(message), seconds=0.5)
 
 
+ASKED = (TensorSpec("x", "F64", (2,)),)
+
+
 def exchange(*replies):
-    made = Exchange(Canned(list(replies)), task(Message("train", 3)), [r.site for r in replies])
+    made = Exchange(Canned(list(replies)), task(Message("train", 3)), [r.site for r in replies], ASKED)
     return made, dict(made)
 
 
@@ -47,6 +51,10 @@ def test_only_the_right_answer_counts():
         answered("mute", Message(ERROR, 3)),
         answered("other", Message("evaluate", 3)),
         answered("old", Message("train", 2)),
+        answered("bare", Message("train", 3)),
+        answered("wide", Message("train", 3, {}, {"x": np.ones(3)})),
+        answered("more", Message("train", 3, {}, {"x": np.ones(2), "y": np.ones(2)})),
+        answered("nan", Message("train", 3, {}, {"x": np.array([1.0, np.nan])})),
     )
     assert list(counted) == ["good"]
     told = {site: (status, reason) for site, status, reason in made.outcomes}
@@ -57,6 +65,9 @@ def test_only_the_right_answer_counts():
     assert "truncated" in told["short"][1]
     assert told["sick"] == ("failed", "out of memory at the site")
     assert told["mute"] == ("failed", "it gave no reason")
+    for site in ("bare", "wide", "more"):
+        assert told[site] == ("failed", "answered with other tensors than it was asked for")
+    assert told["nan"] == ("failed", "answered with NaN or infinity in 'x'")
     assert told["other"] == ("failed", "answered another task (evaluate, round 3)")
     assert told["old"] == ("failed", "answered another task (train, round 2)")
 

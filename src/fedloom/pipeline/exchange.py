@@ -1,7 +1,7 @@
 """One exchange as a stage sees it: a message goes to sites, messages or reasons come back, bytes are counted.
 
-Rules: a reply counts only when its checksum, verb and round are right; an error message from a site becomes that
-site's reason.
+Rules: a reply counts only when its checksum, verb, round and tensors are right; an error message from a site becomes
+that site's reason.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from fedloom.engine import wire
 from fedloom.engine.port import Engine, Reply, Status, Task
 from fedloom.engine.wire import Message
 from fedloom.errors import WireError
-from fedloom.values import Tensor, Tensors
+from fedloom.values import Layout, Tensor, Tensors, layout
 
 ERROR = "error"
 
@@ -25,6 +27,8 @@ class Exchange:
     engine: Engine
     task: Task
     sites: Sequence[str]
+    expects: Layout
+    """The tensors an answer must hold; one that holds others, or NaN, has failed."""
     deadline: float | None = None
     outcomes: list[tuple[str, Status, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -62,7 +66,16 @@ class Exchange:
             return "failed", str(message.body.get("reason", "it gave no reason")), None
         if (message.verb, message.round) != (self.task.verb, self.task.round):
             return "failed", f"answered another task ({message.verb}, round {message.round})", None
-        return "answered", "", message
+        fault = self._fault(message.tensors)
+        return ("failed", fault, None) if fault else ("answered", "", message)
+
+    def _fault(self, tensors: Tensors) -> str:
+        if set(layout(tensors)) != set(self.expects):
+            return "answered with other tensors than it was asked for"
+        for name, array in tensors.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                return f"answered with NaN or infinity in '{name}'"
+        return ""
 
 
 def task(message: Message) -> Task:

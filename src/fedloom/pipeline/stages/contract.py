@@ -10,12 +10,15 @@ import numpy as np
 from fedloom.engine.wire import Message
 from fedloom.errors import SiteDataError
 from fedloom.pipeline.checks.catalog import CHECKS
+from fedloom.pipeline.checks.check import Finding
 from fedloom.pipeline.context import HubContext, SiteContext
 from fedloom.pipeline.exchange import Exchange, task
 from fedloom.pipeline.spec import ContractStage
 from fedloom.pipeline.stages.stage import ROWS, Artifacts, Draft, Leaving, SiteHalf
+from fedloom.values import Digest
 
 VERB = "contract"
+_DIGESTS = ("adapter", "data")
 _NO_DIGEST = "0" * 64
 
 
@@ -33,20 +36,24 @@ class ContractCheck:
 
     def leaving(self, draft: Draft) -> Iterator[Leaving]:  # noqa: ARG002  the same for every pipeline
         """Leave the number of rows, two digests, and findings (names and counts) where there are any."""
-        body = {"digests": {"adapter": _NO_DIGEST, "data": _NO_DIGEST}, "findings": []}
+        body = {"digests": dict.fromkeys(_DIGESTS, _NO_DIGEST), "findings": []}
         reply = Message(VERB, 0, body)
         yield Leaving.of(self.name, "row count, digests of data and adapter, findings", reply, (ROWS,))
 
     def run(self, context: HubContext) -> str:
         """Ask every site; stop when one refuses or cannot read its data."""
-        exchange = Exchange(context.engine, task(Message(VERB, 0)), context.sites)
+        exchange = Exchange(context.engine, task(Message(VERB, 0)), context.sites, (ROWS,))
         refused: list[str] = []
         for site, reply in exchange:
             context.rows[site] = float(reply.tensors["rows"])
-            context.site_inputs[site] = reply.body["digests"]
-            findings = reply.body["findings"]
-            refused += [f"site {site}: {f['message']}" for f in findings if f["severity"] == "refuse"]
-            context.notes += [{"site": site, "note": f["message"]} for f in findings if f["severity"] == "note"]
+            try:
+                context.site_inputs[site] = {name: Digest(str(reply.body["digests"][name])) for name in _DIGESTS}
+                findings = [Finding(**found) for found in reply.body["findings"]]
+            except (KeyError, TypeError):
+                refused.append(f"site {site}: its answer cannot be read: both ends must run the same fedloom")
+                continue
+            refused += [f"site {site}: {found.message}" for found in findings if found.severity == "refuse"]
+            context.notes += [{"site": site, "note": f.message} for f in findings if f.severity == "note"]
         refused += [f"site {site}: {reason}" for site, status, reason in exchange.outcomes if status != "answered"]
         if refused:
             raise SiteDataError("\n".join(refused))

@@ -23,12 +23,15 @@ from fedloom.pipeline.participation import Verdict, judge, listed
 from fedloom.pipeline.stages.stage import Artifacts, Draft, Leaving, SiteHalf, renamed
 from fedloom.telemetry import metrics
 from fedloom.telemetry.metrics import Metrics
-from fedloom.values import Tensors, generator
+from fedloom.values import Tensors, generator, layout
 
 VERB = "evaluate"
 LOCAL = "local"
 EVALUATION = "evaluation"
 """Attestation that holds the comparison with the baselines."""
+AT_A_TIME = 4
+"""Local models held at the same time, so that memory does not grow with the sites."""
+
 CROSS_LIMIT = 20
 """Up to this many sites, each local model is measured at every site; beyond, only at home (it grows as sites^2)."""
 
@@ -101,7 +104,8 @@ def measure(
     if context.spec.stages.evaluate is None:
         return Evaluation()
     asked = task(Message(VERB, number, {}, {**prefixed("model", model), **prefixed("scaling", scaling)}))
-    exchange = Exchange(context.engine, asked, sites or context.sites, context.spec.participation.deadline)
+    expects = metrics.statistics_layout(context.learner.task, features.outputs(context.contract))
+    exchange = Exchange(context.engine, asked, sites or context.sites, expects, context.spec.participation.deadline)
     total: Tensors = {}
     per_site: dict[str, Metrics] = {}
     for site, reply in exchange:
@@ -172,10 +176,11 @@ def _pooled_baseline(context: HubContext) -> Evaluation:
 
 
 def _local_baselines(context: HubContext, federated: Mapping[str, Metrics]) -> dict[str, Any]:
-    exchange = Exchange(context.engine, task(_local_task(context)), context.sites)
-    models = {site: (taken("model", m.tensors), taken("scaling", m.tensors)) for site, m in exchange}
     cross = len(context.sites) <= CROSS_LIMIT
-    found = {site: measure(context, *models[site], 0, None if cross else [site]) for site in models}
+    found: dict[str, Evaluation] = {}
+    for start in range(0, len(context.sites), AT_A_TIME):
+        models = _train_alone(context, context.sites[start : start + AT_A_TIME])
+        found |= {site: measure(context, *models[site], 0, None if cross else [site]) for site in models}
     at_home = {site: dict(evaluation.sites[site]) for site, evaluation in found.items() if site in evaluation.sites}
     metric = primary(context.learner.task)
     body: dict[str, Any] = {"local": {"sites": at_home, "unweighted": dict(metrics.unweighted(at_home))}}
@@ -185,6 +190,15 @@ def _local_baselines(context: HubContext, federated: Mapping[str, Metrics]) -> d
         everywhere = {site: dict(evaluation.pooled) for site, evaluation in found.items()}
         body["local_everywhere"] = {"models": everywhere, "mean": dict(metrics.unweighted(everywhere))}
     return body
+
+
+def _train_alone(context: HubContext, sites: Sequence[str]) -> dict[str, tuple[Tensors, Tensors]]:
+    """Let sites train alone; give each one's model and scaling."""
+    assert context.run is not None
+    specs = layout(context.repository.model(context.run.tip))
+    expects = (*renamed("model", specs), *renamed("scaling", layout(context.scaling)))
+    exchange = Exchange(context.engine, task(_local_task(context)), sites, expects)
+    return {site: (taken("model", m.tensors), taken("scaling", m.tensors)) for site, m in exchange}
 
 
 def _better(metric: str, one: Metrics, other: Metrics) -> bool:

@@ -11,7 +11,7 @@ from fedloom.pipeline.context import HubContext, SiteContext, scope
 from fedloom.pipeline.exchange import Exchange, task
 from fedloom.pipeline.participation import judge
 from fedloom.pipeline.stages.stage import Artifacts, Draft, Leaving, SiteHalf
-from fedloom.values import Tensors, TensorSpec
+from fedloom.values import Layout, Tensors, TensorSpec
 
 VERB = "fit"
 
@@ -31,9 +31,8 @@ class FederatedFit:
     def leaving(self, draft: Draft) -> Iterator[Leaving]:
         """Leave count, sum and sum of squares per feature; nothing when every site scales for itself."""
         if scope(draft.spec) == "global":
-            specs = (TensorSpec("moments", "F64", (3, draft.width)),)
             what = f"count, sum, sum of squares of {draft.width} features"
-            yield Leaving.of(self.name, what, Message(VERB, 0), specs)
+            yield Leaving.of(self.name, what, Message(VERB, 0), _moments(draft.width))
 
     def run(self, context: HubContext) -> str:
         """Add up the sums of all sites and keep mean and scale for every later stage."""
@@ -41,7 +40,8 @@ class FederatedFit:
         if scope(context.spec) != "global":
             how = "standardised by each site on its own" if scope(context.spec) == "site" else "taken as they are"
             return f"{width} features, {how}"
-        exchange = Exchange(context.engine, task(Message(VERB, 0)), context.sites, context.spec.participation.deadline)
+        deadline = context.spec.participation.deadline
+        exchange = Exchange(context.engine, task(Message(VERB, 0)), context.sites, _moments(width), deadline)
         total: Tensors = {}
         for _, reply in exchange:
             total = {"moments": total["moments"] + reply.tensors["moments"]} if total else dict(reply.tensors)
@@ -52,6 +52,10 @@ class FederatedFit:
         context.scaling = features.scaling(total)
         without = f", without {verdict.describe()}" if verdict.missing else ""
         return f"{width} features standardised over {len(verdict.answered)} sites{without}"
+
+
+def _moments(width: int) -> Layout:
+    return (TensorSpec("moments", "F64", (3, width)),)
 
 
 def sums_of_site(context: SiteContext, asked: Message) -> Message:

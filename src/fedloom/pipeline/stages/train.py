@@ -25,7 +25,7 @@ from fedloom.pipeline.exchange import Exchange, prefixed, taken, task
 from fedloom.pipeline.participation import Verdict, and_measured, judge
 from fedloom.pipeline.stages.evaluate import Evaluation, measure
 from fedloom.pipeline.stages.stage import ROWS, Artifacts, Draft, Leaving, SiteHalf, renamed
-from fedloom.values import Contribution, Digest, Tensors, generator
+from fedloom.values import Contribution, Digest, Tensors, generator, layout
 from fedloom.versions.merging.strategy import MergeResult
 from fedloom.versions.objects import Commit, Entry, Tree, encode_tensor, encode_tree
 
@@ -80,7 +80,8 @@ def _round(context: HubContext, run: Run, number: int) -> None:
     state = _part(context, run.tip, "optimizer")
     asked = task(Message(VERB, number, {}, _base(context, run.tip)))
     base = taken("model", wire.decode(asked.payload).tensors)  # (1) views of the task's bytes: one copy in memory
-    exchange = Exchange(context.engine, asked, context.sites, context.spec.participation.deadline)
+    expects = (*renamed("model", layout(base)), ROWS)
+    exchange = Exchange(context.engine, asked, context.sites, expects, context.spec.participation.deadline)
     fold = _Fold(exchange)
     merged = _merge(context, base, fold, state)  # (2)
     verdict = judge(context.spec.participation, exchange.outcomes, context.rows)  # (3)
