@@ -17,6 +17,8 @@ from fedloom.values import Digest
 from fedloom.versions.objects import Commit
 from fedloom.versions.repository import Repository
 
+_LOG = ("commit", "round", "sites", "loss", "auc", "rmse", "up", "when", "refs")
+
 
 def print_log(folder: Path, name: str | None, *, as_json: bool) -> None:
     """Print the history of a commit, newest first."""
@@ -27,16 +29,15 @@ def print_log(folder: Path, name: str | None, *, as_json: bool) -> None:
         for id_, commit in repository.log(tip):
             print_json({"commit": id_, **_commit_json(commit), "record": recorder.read(id_)})
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("commit", "round", "sites", "loss", "auc", "rmse", "up", "when", "refs"):
-        left = heading in ("commit", "when", "refs")
-        table.add_column(heading, justify="left" if left else "right", no_wrap=heading != "refs")
     refs = _refs_by_commit(repository)
     rows = [_log_row(id_, commit, recorder.read(id_), refs) for id_, commit in repository.log(tip)]
-    used = [any(str(row[i]) for row in rows) for i in range(len(table.columns))]
-    table.columns = [column for column, keep in zip(table.columns, used, strict=True) if keep]
+    used = [heading for index, heading in enumerate(_LOG) if any(str(row[index]) for row in rows)]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in used:
+        left = heading in ("commit", "when", "refs")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=heading != "refs")
     for row in rows:
-        table.add_row(*[cell for cell, keep in zip(row, used, strict=True) if keep])
+        table.add_row(*[cell for heading, cell in zip(_LOG, row, strict=True) if heading in used])
     console().print(table)
 
 

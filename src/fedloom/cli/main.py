@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import click
 import typer
@@ -132,7 +132,7 @@ def report(
 
 def main() -> None:
     """Run the command line; errors meant for a person end in one sentence and their exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # end as cleanly as after Ctrl-C
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = app(standalone_mode=False)
     except FedloomError as error:
@@ -144,6 +144,11 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         code = EXIT_INTERRUPTED
     sys.exit(code)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """End after SIGTERM as cleanly as after Ctrl-C, also where the shell has SIGINT ignored."""
+    raise KeyboardInterrupt
 
 
 def _complain(text: str) -> None:
