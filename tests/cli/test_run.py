@@ -17,7 +17,7 @@ ROUNDS = 25
 
 def slow_project(folder):
     home = project(folder, rounds=ROUNDS)
-    slow(home, 0.01)
+    slow(home, 0.03)
     return home
 
 
