@@ -93,7 +93,7 @@ def test_ctrl_c_does_not_wait_for_a_long_fit(tmp_path):
         out, err = running.communicate(timeout=30)
     assert running.returncode == 130
     assert time.monotonic() - asked < 5
-    assert "Go on with `fedloom run --resume`" in out
+    assert "Go on with `fedloom run --resume`" in err
     assert "Traceback" not in err
 
 

@@ -10,6 +10,7 @@ from fedloom.engine.scenario import Faults, Scenario
 from fedloom.errors import GateError, RoundFailedError, SiteDataError
 from fedloom.local.federation import Workers
 from fedloom.pipeline.events import RoundFinished, RunFinished, RunStarted, StageFinished
+from fedloom.pipeline.lineage import closed
 from fedloom.versions.repository import Repository
 from tests.projects import allow, edit, everything_kept, history, made_project, project, run
 
@@ -166,13 +167,13 @@ def test_a_partial_round_is_never_called_complete(tmp_path):
         "auc >= 0.1": True,
         "participation == complete": False,
     }
-    assert repository.attestation(tip, "run") is None
+    assert closed(repository, tip) is None
     assert repository.refs.get("heads/main") is None
     assert not (home / "models").exists()
     edit(home / "pipeline.yaml", "participation == complete", "participation == partial-allowed")
     assert run(home, scenario=scenario(1, drop={"south"})).status == "partial-allowed"
     tip = history(home, "runs/2")[-1]
-    assert repository.attestation(tip, "run").body["status"] == "partial-allowed"
+    assert closed(repository, tip)["status"] == "partial-allowed"
     assert repository.refs.get("heads/main") == tip
 
 

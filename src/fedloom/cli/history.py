@@ -11,7 +11,7 @@ from rich.text import Text
 
 from fedloom.cli.output import bytes_text, comparison_table, console, figure, print_json
 from fedloom.errors import NotFoundError, StorageError
-from fedloom.pipeline.lineage import RUNS, run_numbers
+from fedloom.pipeline.lineage import RUNS, closed, run_numbers
 from fedloom.telemetry.recorder import Recorder
 from fedloom.values import Digest
 from fedloom.versions.objects import Commit
@@ -54,7 +54,7 @@ def print_refs(folder: Path, *, as_json: bool) -> None:
         table.add_column(heading)
     for name, id_ in found.items():
         assert id_ is not None
-        table.add_row(name, id_[:12], _state(repository, id_))
+        table.add_row(name, id_[:12], _state(repository, id_, name))
     console().print(table)
 
 
@@ -81,7 +81,7 @@ def print_commit(folder: Path, name: str, *, as_json: bool) -> None:
     out = console()
     out.print(Text.assemble(("commit ", "dim"), (id_, "bold")))
     out.print(Text.assemble(("parent ", "dim"), ", ".join(commit.parents) or "none"))
-    out.print(f"{commit.message}, {_state(repository, id_)}")
+    out.print(f"{commit.message}, {_state(repository, id_, name)}")
     if record:
         traffic = f"{bytes_text(record['bytes_up'])} up, {bytes_text(record['bytes_down'])} down"
         out.print(f"{record['began']}, {record['seconds']:.2f} s on {record['engine']}, {traffic}")
@@ -117,7 +117,7 @@ def write_report(folder: Path, name: str, path: Path) -> None:
 
     repository = _open(folder)
     id_ = repository.resolve(name)
-    page = render(collect(repository, Recorder(repository.store), id_))
+    page = render(collect(repository, Recorder(repository.store), id_, name if name.startswith(RUNS) else None))
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -183,14 +183,14 @@ def _participation_table(participation: dict[str, Any], record: dict[str, Any]) 
     return table
 
 
-def _state(repository: Repository, id_: Digest) -> str:
-    run = repository.attestation(id_, "run")
-    if run:
-        return f"end of a run, {run.body['status']}"
+def _state(repository: Repository, id_: Digest, name: str) -> str:
+    ended = closed(repository, id_, name if name.startswith(RUNS) else None)
+    if ended:
+        return f"end of {ended['ref']}, {ended['status']}"
     gate = repository.attestation(id_, "gate")
     if gate and not gate.body["passed"]:
         return "refused by the gate"
-    return "a round of a run"
+    return "not ended" if name.startswith(RUNS) else "a commit of a run"
 
 
 def _commit_json(commit: Commit) -> dict[str, Any]:

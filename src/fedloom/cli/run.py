@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -54,7 +55,7 @@ def run_pipeline(folder: Path, rounds: int | None, seed: int | None, options: Ru
         )
     except KeyboardInterrupt:
         watch.close()
-        console().print("interrupted: every finished round is kept. Go on with `fedloom run --resume`")
+        typer.echo("interrupted: every finished round is kept. Go on with `fedloom run --resume`", err=True)
         raise
     finally:
         watch.close()

@@ -129,14 +129,21 @@ class InProcessEngine:
     def _invite(self, task: Task, site: str, faults: Faults, deadline: float | None) -> _Flight:
         if not self._pools:
             raise EngineError("the engine is not running: call exchange inside Engine.run")
+        self._seat(site)  # before anything else: who sits where must not depend on who was dropped
         if site in faults.drop:
             return _Flight(site, None)
         if self.kind == "processes":
-            pool = self._pools[self._seat(site)]
-            return _Flight(site, lambda: pool.submit(_work, site, bytes(task.payload)))
+            return _Flight(site, lambda: self._submit(site, bytes(task.payload)))
         if deadline is None and task.verb in self._quick:
             return _Flight(site, lambda: _at_once(self.handler, site, task.payload))
         return _Flight(site, lambda: self._pools[0].submit(self.handler.handle, site, task.payload))
+
+    def _submit(self, site: str, task: bytes) -> Future[Buffer]:
+        try:
+            return self._pools[self._seat(site)].submit(_work, site, task)
+        except BrokenExecutor:  # its worker died while it had nothing to do
+            self._renew(site)
+            return self._pools[self._seat(site)].submit(_work, site, task)
 
     def _deliveries(self, flight: _Flight, faults: Faults, deadline: float | None) -> Iterator[Reply]:
         reply = self._wait(flight, faults, deadline)
@@ -150,23 +157,27 @@ class InProcessEngine:
             return Reply(site, "failed", reason="connection lost")
         try:
             payload = future.result(None if deadline is None else max(0.0, deadline - flight.seconds))
-        except TimeoutError:
-            self._renew(site)  # the stuck worker keeps its thread; the next site must not wait behind it
-            return Reply(site, "late", reason=f"no answer within {deadline:g} s", seconds=flight.seconds)
-        except BrokenExecutor:
-            self._renew(site)
-            return Reply(site, "failed", reason="its worker process died", seconds=flight.seconds)
         except Exception as error:  # noqa: BLE001  a handler must answer; one that raises has lost its site
-            reason = f"the site's handler raised {type(error).__name__}"
-            return Reply(site, "failed", reason=reason, seconds=flight.seconds)
+            return self._lost(flight, error, deadline)
         seconds = flight.seconds + faults.delay.get(site, 0.0)
         if deadline is not None and seconds > deadline:
             return Reply(site, "late", reason=f"no answer within {deadline:g} s", seconds=seconds)
         return Reply(site, "answered", _spoil(payload) if site in faults.corrupt else payload, "", seconds)
 
+    def _lost(self, flight: _Flight, error: Exception, deadline: float | None) -> Reply:
+        """Say why a site did not answer; a worker that is stuck or dead gives its place to a new one."""
+        if isinstance(error, TimeoutError) and deadline is not None and flight.future and not flight.future.done():
+            self._renew(flight.site)
+            return Reply(flight.site, "late", reason=f"no answer within {deadline:g} s", seconds=flight.seconds)
+        reason = f"the site's handler raised {type(error).__name__}"
+        if isinstance(error, BrokenExecutor):
+            self._renew(flight.site)
+            reason = "its worker process died"
+        return Reply(flight.site, "failed", reason=reason, seconds=flight.seconds)
+
     def _learn(self, verb: str, flight: _Flight) -> None:
         """Remember whether a verb's work is so short that handing it to a thread costs more than doing it here."""
-        if flight.seconds < QUICK_SECONDS:
+        if flight.future is not None and flight.seconds < QUICK_SECONDS:
             self._quick.add(verb)
         else:
             self._quick.discard(verb)

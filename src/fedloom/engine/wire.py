@@ -24,7 +24,7 @@ from typing import Any, cast
 import numpy as np
 
 from fedloom.errors import WireError
-from fedloom.values import DTYPES, Buffer, Layout, Tensor, Tensors, TensorSpec, layout, tensor_bytes, tensor_from_bytes
+from fedloom.values import Buffer, Layout, Tensor, Tensors, TensorSpec, layout, tensor_bytes, tensor_from_bytes
 
 MAGIC = b"FLM1"
 _CHECKSUM = 32
@@ -88,16 +88,27 @@ def decode(data: Buffer) -> Message:
     end = len(view) - _CHECKSUM
     if hashlib.sha256(view[:end]).digest() != view[end:]:
         raise WireError("message does not match its checksum: it was altered or truncated on the way")
+    try:
+        return _read(view[:end], header_length)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        # The checksum has no key: whoever writes a message can make a right one over anything.
+        raise WireError("message is not what this fedloom writes: both ends must run the same fedloom") from None
+
+
+def _read(view: memoryview, header_length: int) -> Message:
     header = json.loads(bytes(view[_PREFIX.size : _PREFIX.size + header_length]))
-    tensors = {}
+    verb, number, body = header["verb"], header["round"], header["body"]
+    if type(verb) is not str or type(number) is not int or type(body) is not dict:
+        raise TypeError(verb)
+    tensors: dict[str, Tensor] = {}
     position = _pad(_PREFIX.size + header_length)
     for name, dtype, shape in header["tensors"]:
-        if dtype not in DTYPES:
-            raise WireError(f"tensor '{name}' has unknown dtype '{dtype}': both ends must run the same fedloom")
+        if type(name) is not str or name in tensors or any(type(length) is not int or length < 0 for length in shape):
+            raise TypeError(name)
         spec = TensorSpec(name, dtype, tuple(shape))
         tensors[name] = tensor_from_bytes(spec, view[position : position + spec.nbytes])
         position = _pad(position + spec.nbytes)
-    return Message(header["verb"], header["round"], header["body"], tensors)
+    return Message(verb, number, body, tensors)
 
 
 def _header(verb: str, round_number: int, body: Mapping[str, Any], specs: Layout) -> bytes:

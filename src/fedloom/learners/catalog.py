@@ -66,7 +66,7 @@ def import_class(use: str) -> type:
     name = use.rpartition(":")[0]
     try:
         module = import_module(name)
-    except Exception as error:  # noqa: BLE001  a module's top level can raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a module's top level can raise anything
         raise _unloadable(use, error, name) from None
     return _pick(use, module)
 
@@ -95,7 +95,7 @@ def _load_file(use: str, path: Path) -> ModuleType:
             module.__file__ = str(path)
             try:
                 _Loaded(path, source).exec_module(module)
-            except Exception as error:  # noqa: BLE001  a module's top level can raise anything
+            except (Exception, SystemExit) as error:  # noqa: BLE001  a module's top level can raise anything
                 del sys.modules[name]
                 raise _unloadable(use, error, name) from None
         return sys.modules[name]
@@ -114,7 +114,7 @@ class _Loaded(SourceLoader):
         return self.source
 
 
-def _unloadable(use: str, error: Exception, module: str) -> LearnerError:
+def _unloadable(use: str, error: BaseException, module: str) -> LearnerError:
     """Say why a module cannot be imported; no data is loaded yet, so an ImportError's text may be shown."""
     text, todo = "", "import it in Python to see the whole error"
     if isinstance(error, (SyntaxError, ImportError)):

@@ -12,6 +12,7 @@ import os
 import sysconfig
 import zlib
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -113,7 +114,8 @@ class GuardedLearner:
         try:
             # What overflows is found in the result; a warning would only repeat it at the site.
             with np.errstate(all="ignore"):
-                made = getattr(self.learner, method)(*arguments)
+                # A copy: whatever a learner keeps on itself must not reach another site, round or process.
+                made = getattr(deepcopy(self.learner), method)(*arguments)
         except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's code raises, its text stays here
             fault = self._fault(method, error)
         if fault is not None:

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from fedloom.engine.inprocess import InProcessEngine, WorkerKind
 from fedloom.engine.port import Engine
@@ -26,6 +27,7 @@ from fedloom.pipeline.features import Parts
 from fedloom.pipeline.plan import Plan, make_plan
 from fedloom.pipeline.runner import run
 from fedloom.pipeline.spec import FILE, PipelineSpec, read_spec
+from fedloom.pipeline.stages.evaluate import POOLED
 from fedloom.site.agent import SiteAgent
 from fedloom.site.dataset import CsvData
 from fedloom.site.outbox import Outbox
@@ -70,12 +72,15 @@ class LocalSites:
 
     def handle(self, site: str, task: Buffer) -> Buffer:
         """Answer a task at one site; `pooled` is the site that holds all rows."""
-        return (self._pooled if site == "pooled" else self._agents[site]).answer(task)
+        return (self._pooled if site == POOLED else self._agents[site]).answer(task)
 
     @cached_property
     def _agents(self) -> Mapping[str, SiteAgent]:
         contract = read_contract(self.folder / self.spec.contract)
         learner = build_learner(self.spec, read_spec(self.folder / FILE)[1], self.folder)
+        # How many threads BLAS adds with decides the last bits of a sum. One everywhere, whatever the engine or the
+        # machine would choose; after the learner is loaded, so that its libraries are reached as well.
+        threadpool_limits(limits=1)
         return {
             name: SiteAgent(
                 SiteContext(name, self.spec, contract, learner, CsvData(self.folder / path, contract)),

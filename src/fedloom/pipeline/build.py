@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
 
-from fedloom.errors import SpecError, nearest
+from fedloom.errors import FedloomError, SpecError, nearest
 from fedloom.learners.catalog import imported_digest, load_class, source_digest
 from fedloom.learners.guard import GuardedLearner
 from fedloom.pipeline.source import Source
@@ -55,16 +56,28 @@ def _make(cls: Callable[..., Any], use: Use, source: Source, field: str) -> Any:
             raise source.error((field, name), f"'{use.use}' has no option '{name}'; {known}")
     try:
         return TypeAdapter(cls).validate_python(use.options)
+    except PydanticUserError:  # a field of a type pydantic does not know
+        return _call(cls, use, source, field)
+    except FedloomError:
+        raise
     except ValidationError as error:
         complaints = [
             str(source.error((field, *item["loc"]), item["msg"].removeprefix("Value error, ")))
             for item in error.errors()
         ]
         raise SpecError("\n".join(complaints)) from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a constructor can raise anything
+        raise _unmade(use, source, field, error) from None
+
+
+def _unmade(use: Use, source: Source, field: str, error: BaseException) -> SpecError:
+    return source.error((field,), f"'{use.use}' cannot be made with these options: {type(error).__name__}: {error}")
 
 
 def _call(cls: Callable[..., Any], use: Use, source: Source, field: str) -> Any:
     try:
         return cls(**use.options)
-    except (TypeError, ValueError) as error:
-        raise source.error((field,), f"'{use.use}' does not take these options: {error}") from None
+    except FedloomError:
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a constructor can raise anything
+        raise _unmade(use, source, field, error) from None

@@ -18,6 +18,7 @@ from fedloom.errors import WireError
 from fedloom.values import Layout, Tensor, Tensors, layout
 
 ERROR = "error"
+_LONGEST_REASON = 500
 
 
 @dataclass
@@ -63,7 +64,7 @@ class Exchange:
         except WireError as error:
             return "failed", str(error), None
         if message.verb == ERROR:
-            return "failed", str(message.body.get("reason", "it gave no reason")), None
+            return "failed", _clean(message.body.get("reason", "it gave no reason")), None
         if (message.verb, message.round) != (self.task.verb, self.task.round):
             return "failed", f"answered another task ({message.verb}, round {message.round})", None
         fault = self._fault(message.tensors)
@@ -76,6 +77,11 @@ class Exchange:
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 return f"answered with NaN or infinity in '{name}'"
         return ""
+
+
+def _clean(reason: object) -> str:
+    """Keep what a site says short and printable: it goes into a commit and onto a terminal."""
+    return "".join(c if c.isprintable() else " " for c in str(reason))[:_LONGEST_REASON]
 
 
 def task(message: Message) -> Task:

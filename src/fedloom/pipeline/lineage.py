@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_info
 
 from fedloom._version import __version__
 from fedloom.errors import ConflictError, NotFoundError, SpecError
@@ -23,8 +24,21 @@ from fedloom.versions.objects import Commit, Entry
 from fedloom.versions.repository import Repository
 
 RUNS = "runs/"
-FINISHED = "run"
-"""Attestation that closes a run."""
+_CLOSING = "run"
+
+
+def closing(run: str) -> str:
+    """Name the attestation that closes a run; runs of one seed share commits, so each closes for itself."""
+    return f"{_CLOSING}/{run.removeprefix(RUNS)}"
+
+
+def closed(repository: Repository, commit: Digest, run: str | None = None) -> dict[str, Any] | None:
+    """Read how a run ended at a commit; with no run named, the newest one that ended there. None when it did not."""
+    place = f"attestations/{commit}/"
+    types = [name[len(place) :] for name in repository.refs.names(f"{place}{_CLOSING}/")]
+    wanted = [closing(run)] if run else sorted(types, key=lambda name: int(name.rsplit("/", 1)[-1]))[-1:]
+    found = repository.attestation(commit, wanted[0]) if wanted else None
+    return dict(found.body) if found else None
 
 
 def initial_model(context: HubContext) -> Tensors:
@@ -89,8 +103,7 @@ def resume(context: HubContext) -> Run:
     if scaling is not None:
         context.scaling = repository.tensors(repository.tree(scaling.id)["scaling"].id)
     done = int(rounds[0]["round"])
-    closed = repository.attestation(tip, FINISHED)
-    finished = closed is not None and closed.body["ref"] == name
+    finished = closed(repository, tip, name) is not None
     if done > context.spec.rounds or (done == context.spec.rounds and finished):
         raise SpecError(f"{name} has {done} rounds, and {context.spec.rounds} are asked for: give more `--rounds`")
     return Run(name, tip, done, partial)
@@ -109,6 +122,7 @@ def _inputs(context: HubContext) -> dict[str, Entry]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "numpy": np.__version__,
+        "blas": _blas(),
     }
     return {
         "contract": repository.add_blob(context.contract.text),
@@ -117,6 +131,12 @@ def _inputs(context: HubContext) -> dict[str, Entry]:
         "environment": repository.add_json(environment),
         "sites": repository.add_json({site: dict(context.site_inputs[site]) for site in context.sites}),
     }
+
+
+def _blas() -> str:
+    """Name NumPy's BLAS and the processor it is built for: both decide the last bits of a matrix product."""
+    found = [info for info in threadpool_info() if info["user_api"] == "blas" and "numpy" in info["filepath"]]
+    return ", ".join(f"{i['internal_api']} {i['version']} {i.get('architecture', '')}".strip() for i in found)
 
 
 def _changed(context: HubContext, tip: Digest) -> Iterator[str]:

@@ -34,7 +34,7 @@ def _stages(plan: Plan, context: HubContext, *, resume: bool) -> RunFinished:
     assert context.run is not None
     finished = _finished(context, context.run)
     body: dict[str, Any] = {"status": finished.status, "rounds": context.run.round, "ref": context.run.name}
-    context.repository.attest(context.run.tip, lineage.FINISHED, body)
+    context.repository.attest(context.run.tip, lineage.closing(context.run.name), body)
     context.emit(finished)
     return finished
 

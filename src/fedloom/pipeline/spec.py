@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from fedloom.engine.scenario import Faults, Scenario
 from fedloom.pipeline.rules import Rule
 from fedloom.pipeline.source import Source, read_yaml, validate
+from fedloom.versions.refs import is_ref_name
 
 FILE = "pipeline.yaml"
 SITE_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
@@ -150,7 +151,14 @@ class GateStage(_Model):
 class RegisterStage(_Model):
     """Point a branch to the model that passed, and write it as a file."""
 
-    ref: str = Field(default="main", pattern=r"^[a-z0-9][a-z0-9._/-]*$", description="branch that points to the model")
+    ref: str = Field(default="main", description="branch that points to the model")
+
+    @field_validator("ref")
+    @classmethod
+    def _is_name(cls, ref: str) -> str:
+        if not is_ref_name(f"heads/{ref}"):
+            raise ValueError(f"'{ref}' is no branch name: use lower-case letters, digits, '.', '_', '-' and '/'")
+        return ref
 
 
 class Stages(_Model):

@@ -165,7 +165,7 @@ def decode_attestation(data: Buffer) -> Attestation:
 def _read_tensor(header: dict[str, Any], payload: memoryview) -> Tensor:
     dtype, shape = _fields(header, "dtype", "shape")
     _demand(dtype in DTYPES, f"upgrade fedloom to read dtype '{dtype}'")
-    _demand(all(type(length) is int and length >= 0 for length in shape), "its shape is wrong")
+    _demand(type(shape) is list and all(type(n) is int and n >= 0 for n in shape), "its shape is wrong")
     return tensor_from_bytes(TensorSpec("", dtype, tuple(shape)), payload)
 
 
@@ -177,6 +177,7 @@ def _read_blob(header: dict[str, Any], payload: memoryview) -> bytes:
 
 def _read_tree(header: dict[str, Any], payload: memoryview) -> Tree:
     (entries,) = _fields(header, "entries")
+    _demand(type(entries) is list, "its entries are no list")
     names = [name for name, _, _ in entries]
     _demand(all(map(_is_name, names)) and names == sorted(set(names)), "its names are wrong or out of order")
     _demand(all(kind in get_args(Kind) and _is_id(id_) for _, kind, id_ in entries), "an entry is wrong")

@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
-from fedloom.pipeline.lineage import FINISHED
+from fedloom.pipeline.lineage import closed
 from fedloom.pipeline.participation import Outcome, Verdict
 from fedloom.pipeline.stages.evaluate import EVALUATION
 from fedloom.pipeline.stages.gate import Gate
@@ -125,8 +125,11 @@ class Report:
         return [outcome for one in self.rounds if one.verdict for outcome in one.verdict.sites]
 
 
-def collect(repository: Repository, recorder: Recorder, commit: Digest) -> Report:
-    """Read everything a report shows about `commit`; raises NotFoundError when there is no such commit."""
+def collect(repository: Repository, recorder: Recorder, commit: Digest, run: str | None = None) -> Report:
+    """Read everything a report shows about `commit`; raises NotFoundError when there is no such commit.
+
+    run: which of the runs that share the commit is meant; with None, the newest that ended there.
+    """
     history = list(repository.log(commit))
     steps = list(takewhile(lambda step: step[1].kind == "round", history))
     tip = history[0][1]
@@ -138,11 +141,11 @@ def collect(repository: Repository, recorder: Recorder, commit: Digest) -> Repor
         settings=_json(repository, inputs, "pipeline"),
         lineage=_lineage(repository, inputs, tip.parents, history[-1][0]),
         rounds=tuple(_round(recorder, *step) for step in reversed(steps)),
-        failures=tuple(_failures(recorder, history)),
+        failures=tuple(_failures(recorder, history, run)),
         fitted=_verdict(history[-1][1].facts.get("fit")),
         evaluation=_statement(repository, commit, EVALUATION),
         gate=_statement(repository, commit, Gate.name),
-        closing=_statement(repository, commit, FINISHED),
+        closing=closed(repository, commit, run),
     )
 
 
@@ -205,10 +208,11 @@ def _record(found: Mapping[str, Any]) -> Record | None:
     )
 
 
-def _failures(recorder: Recorder, history: list[tuple[Digest, Commit]]) -> Iterator[Failure]:
+def _failures(recorder: Recorder, history: list[tuple[Digest, Commit]], run: str | None) -> Iterator[Failure]:
     """Find attempts that failed after each commit, oldest first; the train stage names their records so."""
     for id_, commit in reversed(history):
         number = int(commit.facts.get("round", 0)) + 1
         found = recorder.read(f"failed/{id_}-{number}")
-        if verdict := _verdict(found.get("verdict")):
+        verdict = _verdict(found.get("verdict"))
+        if verdict and run in (None, found.get("run")):
             yield Failure(number, verdict, found["at"])

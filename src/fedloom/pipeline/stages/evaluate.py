@@ -27,6 +27,8 @@ from fedloom.values import Tensors, generator, layout
 
 VERB = "evaluate"
 LOCAL = "local"
+POOLED = "*"
+"""Whom a simulation asks for the pooled baseline; no site can have this name."""
 EVALUATION = "evaluation"
 """Attestation that holds the comparison with the baselines."""
 AT_A_TIME = 4
@@ -169,7 +171,7 @@ def _local_task(context: HubContext) -> Message:
 
 def _pooled_baseline(context: HubContext) -> Evaluation:
     assert context.pooled is not None, "the plan refuses this baseline where nobody holds all rows"
-    reply = wire.decode(context.pooled.handle("pooled", wire.encode(_local_task(context))))
+    reply = wire.decode(context.pooled.handle(POOLED, wire.encode(_local_task(context))))
     if reply.verb == ERROR:
         raise RoundFailedError(f"the pooled baseline failed: {reply.body['reason']}. The run itself is committed")
     return measure(context, taken("model", reply.tensors), taken("scaling", reply.tensors), 0)
@@ -181,6 +183,7 @@ def _local_baselines(context: HubContext, federated: Mapping[str, Metrics]) -> d
     for start in range(0, len(context.sites), AT_A_TIME):
         models = _train_alone(context, context.sites[start : start + AT_A_TIME])
         found |= {site: measure(context, *models[site], 0, None if cross else [site]) for site in models}
+        del models  # before the next are trained
     at_home = {site: dict(evaluation.sites[site]) for site, evaluation in found.items() if site in evaluation.sites}
     metric = primary(context.learner.task)
     body: dict[str, Any] = {"local": {"sites": at_home, "unweighted": dict(metrics.unweighted(at_home))}}

@@ -90,10 +90,11 @@ def _round(context: HubContext, run: Run, number: int) -> None:
         context.recorder.record(f"failed/{run.tip}-{number}", facts)
         raise RoundFailedError(f"round {number} of {run.name} failed: {verdict.describe()}")
     down, up, seconds = exchange.total_down, exchange.bytes_up, exchange.seconds
-    del base, asked, exchange
+    receipts = fold.receipts
+    del base, asked, exchange, fold, state  # the base and the last reply are not needed while the result is measured
     evaluation = measure(context, merged.tensors, context.scaling, number)  # (4)
     verdict = and_measured(verdict, evaluation.verdict)
-    commit = _commit(context, run, number, merged, fold.receipts, verdict, evaluation)  # (5)
+    commit = _commit(context, run, number, merged, receipts, verdict, evaluation)  # (5)
     spent, total_up, total_down = (
         monotonic() - clock,
         sum(up.values()) + evaluation.bytes_up,
