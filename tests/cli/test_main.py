@@ -228,7 +228,7 @@ def test_unknown_names(tmp_path, cli):
 
 def test_wrong_usage_exits_2(cli):
     """Options and commands that do not exist, numbers out of range."""
-    for words in (["run", "--round", "3"], ["runn"], ["run", "--rounds", "0"], ["run", "--rounds", "x"], ["show"]):
+    for words in (["run", "--round", "3"], ["runn"], ["run", "--rounds", "0"], ["run", "--rounds", "x"], ["init"]):
         said = cli(*words)
         assert said.code == 2, words
         assert "Traceback" not in said.err
@@ -289,7 +289,7 @@ def test_a_full_disk_stops_the_run_and_leaves_it_whole(tmp_path, cli, whole, siz
     """
     home = project(tmp_path, rounds=12)
     said = process(home, "run", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)))
-    said.refused(1 if size else 3)
+    said.refused(1 if size > 300 else 3)  # up to there not even the contract check fits into a journal
     assert "free space there" in said.err or "raise the file-size limit" in said.err, said.err
     started = (home / ".fedloom" / "refs").exists()
     if started:

@@ -90,7 +90,7 @@ def test_ctrl_c_does_not_wait_for_a_long_fit(tmp_path):
             time.sleep(0.02)
         asked = time.monotonic()
         running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=30)
+        _, err = running.communicate(timeout=30)
     assert running.returncode == 130
     assert time.monotonic() - asked < 5
     assert "Go on with `fedloom run --resume`" in err

@@ -12,6 +12,7 @@ from fedloom.engine.scenario import Faults, Scenario
 from fedloom.engine.wire import Message
 from fedloom.errors import PlanError, SpecError
 from fedloom.local.federation import LocalSites, plan_local
+from fedloom.pipeline.stages.evaluate import POOLED
 from fedloom.values import sha256
 from fedloom.versions.repository import Repository
 from tests.projects import everything_kept, history, journals, made_project, project, run
@@ -50,7 +51,7 @@ def test_the_pooled_site_holds_the_rows_of_all(tmp_path):
         return wire.decode(handler.handle(site, wire.encode(Message("fit", 0)))).tensors["moments"]
 
     alone = sum(moments(site) for site in ("harbour", "north", "south"))
-    np.testing.assert_allclose(moments("pooled"), alone, rtol=1e-12)
+    np.testing.assert_allclose(moments(POOLED), alone, rtol=1e-12)
     assert sorted(journals(home)) == ["harbour", "north", "south"]
 
 

@@ -58,9 +58,10 @@ def print_refs(folder: Path, *, as_json: bool) -> None:
     console().print(table)
 
 
-def print_commit(folder: Path, name: str, *, as_json: bool) -> None:
+def print_commit(folder: Path, name: str | None, *, as_json: bool) -> None:
     """Print one commit: who took part, what it measured, what it is made of."""
     repository = _open(folder)
+    name = name or _newest_run(repository)
     id_ = repository.resolve(name)
     commit, record = repository.commit(id_), Recorder(repository.store).read(id_)
     evaluation, gate = repository.attestation(id_, "evaluation"), repository.attestation(id_, "gate")
@@ -111,11 +112,12 @@ def print_commit(folder: Path, name: str, *, as_json: bool) -> None:
     out.print(parts)
 
 
-def write_report(folder: Path, name: str, path: Path) -> None:
+def write_report(folder: Path, name: str | None, path: Path) -> None:
     """Write the HTML report of a run up to a commit."""
     from fedloom.hub.report import collect, render
 
     repository = _open(folder)
+    name = name or _newest_run(repository)
     id_ = repository.resolve(name)
     page = render(collect(repository, Recorder(repository.store), id_, name if name.startswith(RUNS) else None))
     try:

@@ -36,7 +36,9 @@ app = typer.Typer(
 
 Project = Annotated[Path, typer.Option("--project", "-C", help="Folder of the project.", show_default="here")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines, and nothing else.")]
-Name = Annotated[str, typer.Argument(help="A ref (main, runs/3) or the first digits of a commit id.")]
+NameOrNewest = Annotated[
+    str | None, typer.Argument(help="A ref (main, runs/3) or first digits of a commit id; the newest run when absent.")
+]
 Rounds = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds, instead of the file's.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed, instead of the file's.")]
 _HERE = Path()
@@ -95,7 +97,7 @@ def run(
 
 @app.command()
 def log(
-    name: Annotated[str | None, typer.Argument(help="A ref or commit id; the newest run when absent.")] = None,
+    name: NameOrNewest = None,
     project: Project = _HERE,
     *,
     refs: Annotated[bool, typer.Option("--refs", help="List branches and runs instead.")] = False,
@@ -111,7 +113,7 @@ def log(
 
 
 @app.command()
-def show(name: Name, project: Project = _HERE, *, json: AsJson = False) -> None:
+def show(name: NameOrNewest = None, project: Project = _HERE, *, json: AsJson = False) -> None:
     """Show one round: who took part, what it measured, what it was made from."""
     from fedloom.cli.history import print_commit
 
@@ -120,7 +122,7 @@ def show(name: Name, project: Project = _HERE, *, json: AsJson = False) -> None:
 
 @app.command()
 def report(
-    name: Name = "main",
+    name: NameOrNewest = None,
     project: Project = _HERE,
     html: Annotated[Path, typer.Option("--html", help="File to write.")] = Path("report.html"),
 ) -> None:

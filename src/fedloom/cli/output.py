@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -87,7 +88,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self.started: RunStarted | None = None
-        self._missing: dict[str, tuple[int, str]] = {}
+        self._missing: Counter[tuple[str, str]] = Counter()
         self._reasons: dict[str, None] = {}
         self._partial = 0
 
@@ -97,7 +98,7 @@ class _Tally:
         elif isinstance(event, RoundFinished) and event.verdict.status != "complete":
             self._partial += 1
             for outcome in event.verdict.missing:
-                self._missing[outcome.site] = self._missing.get(outcome.site, (0, ""))[0] + 1, outcome.reason
+                self._missing[outcome.site, outcome.reason] += 1
             if event.verdict.reason:
                 self._reasons[event.verdict.reason] = None
 
@@ -110,7 +111,7 @@ class _Tally:
         if not self._partial:
             return "PARTIAL: the fit or an earlier part of this run lacked a site, see `fedloom report`"
         rounds = self.started.rounds if self.started else self._partial
-        told = [f"{site} missed {times} ({why})" for site, (times, why) in sorted(self._missing.items())]
+        told = [f"{site} missed {times} ({why})" for (site, why), times in sorted(self._missing.items())]
         causes = "; ".join([*told, *self._reasons])
         return f"PARTIAL: {self._partial} of {rounds} rounds went on without everybody: {causes}"
 

@@ -102,7 +102,7 @@ def _plan_tables(plan: Plan, out: Console) -> None:
         table.add_row(line.stage, line.what, f"{line.values:,}", f"{line.nbytes:,}", f"{line.times}", epsilon)
     out.print(table)
     total = sum(line.nbytes * line.times for line in plan.leaving)
-    out.print(f"{bytes_text(total)} in all from each site. No noise is added, so epsilon is unbounded:")
+    out.print(f"{bytes_text(total)} in all from each site, findings aside. No noise is added, so epsilon is unbounded:")
     out.print("the hub sees every site's model and score counts in the clear. Nothing has run.")
 
 

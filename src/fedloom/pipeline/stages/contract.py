@@ -15,9 +15,10 @@ from fedloom.pipeline.context import HubContext, SiteContext
 from fedloom.pipeline.exchange import Exchange, task
 from fedloom.pipeline.spec import ContractStage
 from fedloom.pipeline.stages.stage import ROWS, Artifacts, Draft, Leaving, SiteHalf
-from fedloom.values import Digest
+from fedloom.values import Digest, TensorSpec
 
 VERB = "contract"
+_COUNTS = (ROWS, TensorSpec("training_rows", "F64", ()), TensorSpec("used_rows", "F64", ()))
 _DIGESTS = ("adapter", "data")
 _NO_DIGEST = "0" * 64
 
@@ -38,14 +39,17 @@ class ContractCheck:
         """Leave the number of rows, two digests, and findings (names and counts) where there are any."""
         body = {"digests": dict.fromkeys(_DIGESTS, _NO_DIGEST), "findings": []}
         reply = Message(VERB, 0, body)
-        yield Leaving.of(self.name, "row count, digests of data and adapter, findings", reply, (ROWS,))
+        yield Leaving.of(self.name, "row counts, digests of data and adapter; findings come on top", reply, _COUNTS)
 
     def run(self, context: HubContext) -> str:
         """Ask every site; stop when one refuses or cannot read its data."""
-        exchange = Exchange(context.engine, task(Message(VERB, 0)), context.sites, (ROWS,))
+        exchange = Exchange(context.engine, task(Message(VERB, 0)), context.sites, _COUNTS)
         refused: list[str] = []
+        held = used = 0
         for site, reply in exchange:
-            context.rows[site] = float(reply.tensors["rows"])
+            context.rows[site] = float(reply.tensors["training_rows"])
+            held += int(reply.tensors["rows"])
+            used += int(reply.tensors["used_rows"])
             try:
                 context.site_inputs[site] = {name: Digest(str(reply.body["digests"][name])) for name in _DIGESTS}
                 findings = [Finding(**found) for found in reply.body["findings"]]
@@ -57,10 +61,12 @@ class ContractCheck:
         refused += [f"site {site}: {reason}" for site, status, reason in exchange.outcomes if status != "answered"]
         if refused:
             raise SiteDataError("\n".join(refused))
-        rows = int(sum(context.rows.values()))
         contract = context.contract
+        left_out = f", {used:,} of them complete enough to use" if used < held else ""
         told = f", {len(context.notes)} notes (`fedloom show`)" if context.notes else ""
-        return f"{len(context.sites)} sites hold {rows:,} rows that fit {contract.id} {contract.version}{told}"
+        return (
+            f"{len(context.sites)} sites hold {held:,} rows that fit {contract.id} {contract.version}{left_out}{told}"
+        )
 
 
 def check_site(context: SiteContext, asked: Message) -> Message:
@@ -69,4 +75,7 @@ def check_site(context: SiteContext, asked: Message) -> Message:
     settings = context.spec.stages.contract or ContractStage()
     findings = [asdict(found) for check in CHECKS.values() for found in check(context.contract, columns, settings)]
     body = {"digests": dict(context.data.digests()), "findings": findings}
-    return Message(asked.verb, asked.round, body, {"rows": np.array(float(columns.rows))})
+    usable = not any(found["severity"] == "refuse" for found in findings)
+    train, test = (len(context.parts.train), len(context.parts.test)) if usable else (0, 0)
+    counts = {"rows": columns.rows, "training_rows": train, "used_rows": train + test}
+    return Message(asked.verb, asked.round, body, {name: np.array(float(n)) for name, n in counts.items()})
