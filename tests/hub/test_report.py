@@ -17,12 +17,13 @@ from fedloom.hub.report import charts
 from fedloom.hub.report.evidence import Failure
 from fedloom.hub.report.report import Report, collect, render
 from fedloom.hub.report.tables import curves, site_rows, traffic
-from fedloom.hub.report.words import policy, privacy, statements
+from fedloom.hub.report.words import better_alone, policy, privacy, statements
 from fedloom.local.federation import plan_local, run_local
 from fedloom.pipeline.participation import Outcome, Verdict
 from fedloom.telemetry.recorder import Recorder
 from fedloom.values import Digest
 from fedloom.versions.repository import Repository
+from tests import projects
 from tests.hub.sample_reports import NUMBERS, crowd, sample, with_baselines
 
 CANARY = '<img src="http://evil.example/x" onerror="alert(1)">'
@@ -548,3 +549,23 @@ def test_a_lost_fit_reply_reaches_the_report(project, tmp_path):
     report = collected(Repository.at(folder), "runs/1")
     assert [outcome.site for outcome in report.fitted.missing] == ["west"]
     assert page(report).verdict.startswith("Partial: The preprocessing was fitted without west.")
+
+
+def test_a_site_without_a_baseline_is_not_said_to_be_better_off_together(tmp_path):
+    """One site lost while training alone: it is named as not compared, and the others are judged by their figures."""
+    home = projects.project(tmp_path, rounds=2, gate=False)
+    projects.allow(home, "{min_sites: 2}")
+    plan = plan_local(home)
+    run_local(plan, lambda _: None, scenario=Scenario({0: Faults(drop=frozenset({"south"}))}, frozenset({"local"})))
+    repository = Repository.at(home)
+    report = collect(repository, Recorder(repository.store), repository.resolve("runs/1"))
+    rows = {row.name: row for row in site_rows(report)}
+    assert rows["south"].judgement == "cannot be compared"
+    for name in ("north", "harbour"):
+        federated, alone = rows[name].federated["accuracy"], rows[name].alone["accuracy"]
+        expected = "no difference" if federated == alone else "better off together"
+        assert rows[name].judgement == ("better off alone" if alone > federated else expected)
+    said = better_alone(list(rows.values()), "Accuracy")
+    assert "Not compared: south" in said
+    assert "worse_off" not in report.evaluation
+    assert "local_everywhere" not in report.evaluation

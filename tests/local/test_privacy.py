@@ -2,11 +2,16 @@
 
 import re
 
+import numpy as np
 import pytest
 
-from fedloom.engine.wire import Message, encode
+from fedloom.engine.wire import Message, decode, encode
 from fedloom.errors import FedloomError
 from fedloom.local.federation import LocalSites, Workers, plan_local, run_local
+from fedloom.pipeline.exchange import prefixed
+from fedloom.pipeline.features import feature_names, identity
+from fedloom.pipeline.stages.catalog import ANSWERS
+from fedloom.values import DTYPES
 from tests.projects import allow, everything_kept, in_fit, process, project
 
 CANARY = "CANARY-4711"
@@ -88,9 +93,16 @@ def test_what_a_learner_raises_in_a_partial_run_is_in_no_commit(home):
 
 
 def test_no_reply_holds_a_value(home):
-    """The bytes of every reply to every verb, as they cross."""
-    handler = LocalSites(home, plan_local(home).spec)
-    verbs = ("contract", "fit", "train", "evaluate", "local", "unknown")
-    crossed = [bytes(handler.handle("north", encode(Message(verb, 0)))) for verb in verbs]
-    assert all(len(reply) > 40 for reply in crossed)
-    assert_clean(*crossed)
+    """The bytes of every reply to every verb, as they cross: real answers, and the refusal of an unknown verb."""
+    plan = plan_local(home)
+    handler = LocalSites(home, plan.spec)
+    scaling = identity(len(feature_names(plan.contract)))
+    model = {spec.name: np.zeros(spec.shape, DTYPES[spec.dtype]) for spec in plan.model}
+    given = {**prefixed("model", model), **prefixed("scaling", scaling), "proximal_mu": np.array(0.0)}
+    given["rounds"] = np.array(2)
+    crossed = {}
+    for verb in (*ANSWERS, "unknown"):
+        crossed[verb] = bytes(handler.handle("north", encode(Message(verb, 1, {}, given))))
+        assert decode(crossed[verb]).verb == ("error" if verb == "unknown" else verb)
+    assert len(crossed) == 6
+    assert_clean(*crossed.values())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -83,6 +85,22 @@ def print_commit(folder: Path, name: str | None, *, as_json: bool) -> None:
     out.print(Text.assemble(("commit ", "dim"), (id_, "bold")))
     out.print(Text.assemble(("parent ", "dim"), ", ".join(commit.parents) or "none"))
     out.print(f"{commit.message}, {_state(repository, id_, name)}")
+    _print_round(out, commit, record)
+    measured = evaluation.body if evaluation else {"federated": commit.facts.get("metrics", {"pooled": {}})}
+    if measured["federated"]["pooled"]:
+        out.print()
+        out.print(comparison_table(measured))
+    if gate:
+        _print_gate(out, gate.body)
+    _print_notes(out, json.loads(repository.blob(tree["notes"])) if "notes" in tree else [])
+    out.print("\nmade from")
+    parts = Table(box=None, show_header=False, pad_edge=False)
+    for part, entry in {**tree, **{f"inputs/{key}": value for key, value in inputs.items()}}.items():
+        parts.add_row(part, Text(entry[:16], style="dim"))
+    out.print(parts)
+
+
+def _print_round(out: Console, commit: Commit, record: Mapping[str, Any]) -> None:
     if record:
         traffic = f"{bytes_text(record['bytes_up'])} up, {bytes_text(record['bytes_down'])} down"
         out.print(f"{record['began']}, {record['seconds']:.2f} s on {record['engine']}, {traffic}")
@@ -90,26 +108,21 @@ def print_commit(folder: Path, name: str | None, *, as_json: bool) -> None:
     if participation:
         why = f", {participation['reason']}" if participation["reason"] else ""
         out.print(f"\nparticipation: {participation['status']}{why}")
-        out.print(_participation_table(participation, record))
-    measured = evaluation.body if evaluation else {"federated": commit.facts["metrics"]} if participation else {}
-    if measured and measured["federated"]["pooled"]:
-        out.print()
-        out.print(comparison_table(measured))
-    if gate:
-        out.print(f"\ngate: {'passed' if gate.body['passed'] else 'refused'}")
-        for rule in gate.body["rules"]:
-            value = rule["value"] if isinstance(rule["value"], str) else figure(rule["value"])
-            out.print(f"  {'holds ' if rule['holds'] else 'BROKEN'} {rule['rule']} (it is {value})")
-    notes = json.loads(repository.blob(tree["notes"])) if "notes" in tree else []
+        out.print(_participation_table(participation, dict(record)))
+
+
+def _print_gate(out: Console, gate: Mapping[str, Any]) -> None:
+    out.print(f"\ngate: {'passed' if gate['passed'] else 'refused'}")
+    for rule in gate["rules"]:
+        value = rule["value"] if isinstance(rule["value"], str) else figure(rule["value"])
+        out.print(f"  {'holds ' if rule['holds'] else 'BROKEN'} {rule['rule']} (it is {value})")
+
+
+def _print_notes(out: Console, notes: Sequence[Mapping[str, str]]) -> None:
     if notes:
         out.print("\nwhat the contract checks noted")
-        for note in notes:
-            out.print(f"  {note['site']}: {note['note']}")
-    out.print("\nmade from")
-    parts = Table(box=None, show_header=False, pad_edge=False)
-    for part, entry in {**tree, **{f"inputs/{key}": value for key, value in inputs.items()}}.items():
-        parts.add_row(part, Text(entry[:16], style="dim"))
-    out.print(parts)
+    for note in notes:
+        out.print(f"  {note['site']}: {note['note']}")
 
 
 def write_report(folder: Path, name: str | None, path: Path) -> None:

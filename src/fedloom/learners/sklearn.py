@@ -147,9 +147,9 @@ class Sklearn:
 
     def _check_estimator(self) -> None:
         """Refuse now, before there is data, what could not train."""
+        made, problem = self._made(), ""  # before the next import: it says which extra is missing
         from sklearn.base import is_classifier, is_regressor
 
-        made, problem = self._made(), ""
         if not hasattr(made, "partial_fit"):
             problem = "has no partial_fit, so it cannot go on from the global model"
         elif not (is_regressor(made) if self.task == "regression" else is_classifier(made)):

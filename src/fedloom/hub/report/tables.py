@@ -37,6 +37,7 @@ LARGE_ERROR = 0.05
 ONE_CLASS = "one class"
 CHANCE = "within two standard errors"
 BETTER_ALONE = "better off alone"
+NOT_COMPARED = "cannot be compared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +119,8 @@ def curves(report: Report) -> list[tuple[str, str, Markup]]:
 
 def site_rows(report: Report) -> list[SiteRow]:
     """Judge every measured site: is it better off with the federated model or with its own?"""
-    evaluation = report.evaluation or {}
-    alone = evaluation.get("local", {}).get("sites", {})
-    worse = evaluation.get("worse_off", ())
-    return [
-        _site_row(site, report.measured[site], alone.get(site, {}), site in worse) for site in sorted(report.measured)
-    ]
+    alone = (report.evaluation or {}).get("local", {}).get("sites", {})
+    return [_site_row(site, report.measured[site], alone.get(site, {})) for site in sorted(report.measured)]
 
 
 def participation_grid(report: Report) -> Markup | None:
@@ -173,7 +170,7 @@ def traffic(report: Report) -> dict[str, tuple[int, int]]:
     return {site: (sum(sizes), sum(size > 0 for size in sizes)) for site, sizes in sorted(sent.items())}
 
 
-def _site_row(site: str, federated: Metrics, alone: Metrics, worse: bool) -> SiteRow:  # noqa: FBT001  one caller
+def _site_row(site: str, federated: Metrics, alone: Metrics) -> SiteRow:
     name = primary_of(federated)
     ours, theirs = federated.get(name), alone.get(name)
     rows = int(federated.get("rows") or 0)
@@ -186,17 +183,17 @@ def _site_row(site: str, federated: Metrics, alone: Metrics, worse: bool) -> Sit
         alone=alone,
         error=error,
         difference=difference,
-        judgement=_judgement(difference, worse=worse),
+        judgement=_judgement(name, difference),
         cautions=_cautions(rows, federated, error, difference),
     )
 
 
-def _judgement(difference: float | None, *, worse: bool) -> str:
+def _judgement(name: str, difference: float | None) -> str:
     if difference is None:
-        return "cannot be compared"
-    if worse:
-        return BETTER_ALONE
-    return "better off together" if difference else "no difference"
+        return NOT_COMPARED
+    if difference == 0:
+        return "no difference"
+    return "better off together" if (difference > 0) == HIGHER_IS_BETTER[name] else BETTER_ALONE
 
 
 def _cautions(rows: int, federated: Metrics, error: float | None, difference: float | None) -> tuple[str, ...]:

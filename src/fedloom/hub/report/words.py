@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from fedloom.hub.report.evidence import Report
-from fedloom.hub.report.tables import BETTER_ALONE, CHANCE, SiteRow
+from fedloom.hub.report.tables import BETTER_ALONE, CHANCE, NOT_COMPARED, SiteRow
 
 NAMED = 6
 """How many missing sites the verdict names; the participation table names all."""
@@ -72,10 +72,13 @@ def better_alone(rows: Sequence[SiteRow], figure: str) -> str:
     """Say in a sentence which sites are better off alone, and for how many chance may explain it."""
     figure = figure if figure.isupper() else figure.lower()
     worse = [row for row in rows if row.judgement == BETTER_ALONE]
+    unknown = [row.name for row in rows if row.judgement == NOT_COMPARED]
+    without = f" Not compared: {listed(unknown)}, which did not train or was not measured alone." if unknown else ""
     if not worse:
-        return f"By {figure}, no site is better off alone."
+        return f"By {figure}, no {'other ' if unknown else ''}site is better off alone.{without}"
     names = listed([row.name for row in worse])
     told = f"By {figure}, {len(worse)} of {count(len(rows), 'site')} {_be(len(worse))} better off alone: {names}."
+    told += without
     chance = sum(CHANCE in row.cautions for row in worse)
     if not chance:
         return told

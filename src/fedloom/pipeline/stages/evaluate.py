@@ -131,6 +131,8 @@ def summary(task_kind: str, body: Mapping[str, Any]) -> str:
     told = [f"federated {_figures(body['federated']['pooled'], names)}"]
     if "pooled" in body:
         told.append(f"pooled {_figures(body['pooled']['pooled'], names)}")
+    if LOCAL in body and "worse_off" not in body:
+        told.append("alone: not compared, a site is missing")
     if "local_everywhere" in body:
         told.append(f"alone on everybody {_figures(body['local_everywhere']['mean'], names)}")
     compared = f"{' / '.join(names)}: {', '.join(told)}"
@@ -187,9 +189,10 @@ def _local_baselines(context: HubContext, federated: Mapping[str, Metrics]) -> d
     at_home = {site: dict(evaluation.sites[site]) for site, evaluation in found.items() if site in evaluation.sites}
     metric = primary(context.learner.task)
     body: dict[str, Any] = {"local": {"sites": at_home, "unweighted": dict(metrics.unweighted(at_home))}}
-    if set(context.sites) <= set(at_home) & set(federated):  # else nobody knows how many sites are worse off
+    everybody = set(context.sites)  # where a site is missing, figures of unequal rows are not set beside each other
+    if everybody <= set(at_home) & set(federated):
         body["worse_off"] = sorted(s for s in at_home if _better(metric, at_home[s], federated[s]))
-    if cross:
+    if cross and all(everybody <= set(evaluation.sites) for evaluation in found.values()) and everybody <= set(found):
         everywhere = {site: dict(evaluation.pooled) for site, evaluation in found.items()}
         body["local_everywhere"] = {"models": everywhere, "mean": dict(metrics.unweighted(everywhere))}
     return body
