@@ -42,7 +42,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 constraints: $(VENV)/.installed  ## pin anew what pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-	  --extra dev --extra flower --extra e2e --extra docs pyproject.toml -o constraints.txt
+	  --extra dev --extra flower --extra e2e --extra docs --extra mlflow pyproject.toml -o constraints.txt
 
 clean:
 	rm -rf $(VENV) site-docs dist .mypy_cache .ruff_cache .hypothesis

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from fedloom.values import (
     DTYPES,
+    FLOATS,
     TensorSpec,
     dtype_tag,
     generator,
@@ -21,8 +22,13 @@ from fedloom.values import (
     tensor_spec,
 )
 
-arrays = st.sampled_from(sorted(DTYPES)).flatmap(
-    lambda tag: hnp.arrays(DTYPES[tag], hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
+shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
+arrays = st.one_of(
+    st.sampled_from(sorted(DTYPES.keys() - FLOATS)).flatmap(lambda tag: hnp.arrays(DTYPES[tag], shapes)),
+    # any bits at all: every NaN payload, bf16 and fp8 too
+    st.sampled_from(sorted(FLOATS)).flatmap(
+        lambda tag: hnp.arrays(f"<u{DTYPES[tag].itemsize}", shapes).map(lambda bits: bits.view(DTYPES[tag]))
+    ),
 )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NewType, TypeAlias
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,8 +39,14 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
 }
 """Element types by the names the safetensors format uses."""
+
+FLOATS = frozenset(tag for tag in DTYPES if tag.startswith(("F", "BF")))
+"""The floating ones: NumPy counts bf16 and fp8 as `kind == "V"`."""
 
 _TAGS = {dtype: tag for tag, dtype in DTYPES.items()}
 
@@ -86,6 +93,11 @@ def dtype_tag(array: Tensor) -> str:
     except KeyError:
         known = ", ".join(DTYPES)
         raise TypeError(f"dtype {array.dtype} cannot be stored or sent; use one of {known}") from None
+
+
+def is_floating(array: Tensor) -> bool:
+    """Whether an array holds floating numbers; bf16 and fp8 too, which NumPy calls `V`."""
+    return _TAGS.get(array.dtype.newbyteorder("<")) in FLOATS
 
 
 def tensor_spec(name: str, array: Tensor) -> TensorSpec:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from fedloom.errors import LearnerError
 from fedloom.learners.learner import Examples, Learner, TaskKind, Training
-from fedloom.values import DTYPES, Tensor, Tensors, tensor_bytes
+from fedloom.values import DTYPES, Tensor, Tensors, is_floating, tensor_bytes
 
 _FEDLOOM = str(Path(__file__).parents[1]) + os.sep
 _LIBRARIES = (sysconfig.get_path(key) + os.sep for key in ("stdlib", "platstdlib", "purelib", "platlib"))
@@ -163,7 +163,7 @@ class GuardedLearner:
             self._refuse(f"{what} of shape {made.shape}", method, f"expected {want.shape}")
 
     def _check_finite(self, what: str, array: Tensor, method: str, todo: str) -> None:
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if is_floating(array) and not np.isfinite(array).all():
             self._refuse(f"{'NaN' if np.isnan(array).any() else 'infinity'} in {what}", method, todo)
 
 

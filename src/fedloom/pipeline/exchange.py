@@ -15,7 +15,7 @@ from fedloom.engine import wire
 from fedloom.engine.port import Engine, Reply, Status, Task
 from fedloom.engine.wire import Message
 from fedloom.errors import WireError
-from fedloom.values import Layout, Tensor, Tensors, layout
+from fedloom.values import Layout, Tensor, Tensors, is_floating, layout
 
 ERROR = "error"
 _LONGEST_REASON = 500
@@ -74,7 +74,7 @@ class Exchange:
         if set(layout(tensors)) != set(self.expects):
             return "answered with other tensors than it was asked for"
         for name, array in tensors.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
+            if is_floating(array) and not np.isfinite(array).all():
                 return f"answered with NaN or infinity in '{name}'"
         return ""
 

@@ -18,7 +18,7 @@ from fedloom.engine import wire
 from fedloom.engine.wire import Message
 from fedloom.errors import SiteDataError
 from fedloom.pipeline.exchange import ERROR
-from fedloom.values import sha256
+from fedloom.values import is_floating, sha256
 
 
 class Outbox:
@@ -31,7 +31,7 @@ class Outbox:
         """Turn a message into the bytes that leave; the message is empty afterwards."""
         shapes = {name: list(array.shape) for name, array in message.tensors.items()}
         for name, array in message.tensors.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
+            if is_floating(array) and not np.isfinite(array).all():
                 raise SiteDataError(f"'{name}' holds NaN or infinity and was kept back")
         data = wire.encode_and_release(message)
         if self._journal is not None:

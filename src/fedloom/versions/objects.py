@@ -1,4 +1,4 @@
-r"""Objects of the version store and their canonical bytes: tensor, blob, tree, commit, attestation.
+r"""Objects of the version store and their canonical bytes: tensor, blob, tree, commit, attestation, conflict.
 
 Rules: an object's id is the SHA-256 of its canonical, uncompressed bytes; how those bytes are stored is another
 matter and never changes an id. The form of version 1 is the same for every kind:
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
@@ -35,7 +35,8 @@ from fedloom.values import (
 )
 
 FORMAT = "v1"
-Kind = Literal["tensor", "blob", "tree", "commit", "attestation"]
+Kind = Literal["tensor", "blob", "tree", "commit", "attestation", "conflict"]
+Keep = Literal["stored", "promised", "opaque"]
 CommitKind = Literal["import", "train", "round", "merge", "revert"]
 
 _Value = TypeVar("_Value")
@@ -54,10 +55,14 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a tree: what kind of object, under which id."""
+    """One line of a tree: what kind of object, under which id, and whether its bytes are meant to be here.
+
+    keep: `stored` here; `promised`: a site keeps the bytes; `opaque`: a commitment, nobody need have the bytes.
+    """
 
     kind: Kind
     id: Digest
+    keep: Keep = "stored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class Commit:
     parents: the base first; a round has one, a merge of branches several, an import none.
     facts: plain JSON about how it came to be: pipeline, round, seed, strategy, participation, metrics, codec,
     privacy. Never a clock time or a duration: the same work must give the same id (the recorder keeps times).
+    recipe: how its model can be computed anew from other objects; its tensors then need not be stored.
     """
 
     tree: Digest
@@ -82,6 +88,46 @@ class Commit:
     kind: CommitKind
     message: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Recipe | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A deterministic way to a commit's model: the tree of the model holds the hashes it must give.
+
+    algorithm: name and version, such as `fold/1` (the merge of a round) or `merge/1` (of branches).
+    settings: plain JSON, such as the strategy and its options.
+    inputs: what it reads, in order, each with its weight; a round's are its receipts.
+    """
+
+    algorithm: str
+    settings: Mapping[str, Any]
+    inputs: tuple[Input, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input of a recipe: a name (the site, the branch), the tree or commit it is, and its weight."""
+
+    name: str
+    id: Digest
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """What a merge could not decide; stands in a tree in place of the value, until it is resolved.
+
+    path: where, such as `model/head.weight`. problem: contested, shape, dtype, add_add, delete_modify, rename,
+    no_counts or opaque. base, heads: what each side has there; None where it has nothing. stats: plain JSON that
+    helps to decide (cosine of the changes, share of opposite signs, relative norms).
+    """
+
+    path: str
+    problem: str
+    base: Entry | None
+    heads: tuple[Entry | None, ...]
+    stats: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +161,7 @@ def encode_tree(tree: Tree) -> Encoded:
     for name in tree.entries:
         if not _is_name(name):
             raise VersionsError(f"a tree cannot hold the name {name!r}: use text without control characters")
-    entries = [[name, entry.kind, entry.id] for name, entry in sorted(tree.entries.items())]
+    entries = [[name, *_line_of(entry)] for name, entry in sorted(tree.entries.items())]
     return _encode("tree", {"entries": entries})
 
 
@@ -128,7 +174,24 @@ def encode_commit(commit: Commit) -> Encoded:
         "message": commit.message,
         "facts": dict(commit.facts),
     }
+    if commit.recipe is not None:
+        inputs = [[part.name, part.id, part.weight] for part in commit.recipe.inputs]
+        recipe = {"algorithm": commit.recipe.algorithm, "settings": dict(commit.recipe.settings), "inputs": inputs}
+        header["recipe"] = recipe
     return _encode("commit", header)
+
+
+def encode_conflict(conflict: Conflict) -> Encoded:
+    """Encode a conflict; raises VersionsError when its stats hold what JSON cannot, such as NaN."""
+    sides = [None if side is None else _line_of(side) for side in (conflict.base, *conflict.heads)]
+    header = {
+        "path": conflict.path,
+        "problem": conflict.problem,
+        "base": sides[0],
+        "heads": sides[1:],
+        "stats": dict(conflict.stats),
+    }
+    return _encode("conflict", header)
 
 
 def encode_attestation(attestation: Attestation) -> Encoded:
@@ -162,9 +225,20 @@ def decode_attestation(data: Buffer) -> Attestation:
     return _decode("attestation", data, _read_attestation)
 
 
+def decode_conflict(data: Buffer) -> Conflict:
+    """Read a conflict."""
+    return _decode("conflict", data, _read_conflict)
+
+
+def kind_of(data: Buffer) -> Kind:
+    """Say what kind of object these canonical bytes are; raises CorruptObjectError."""
+    first, _ = _line(memoryview(data))
+    return _kind(first)
+
+
 def _read_tensor(header: dict[str, Any], payload: memoryview) -> Tensor:
     dtype, shape = _fields(header, "dtype", "shape")
-    _demand(dtype in DTYPES, f"upgrade fedloom to read dtype '{dtype}'")
+    _known("dtype", dtype, DTYPES)
     _demand(type(shape) is list and all(type(n) is int and n >= 0 for n in shape), "its shape is wrong")
     return tensor_from_bytes(TensorSpec("", dtype, tuple(shape)), payload)
 
@@ -178,20 +252,52 @@ def _read_blob(header: dict[str, Any], payload: memoryview) -> bytes:
 def _read_tree(header: dict[str, Any], payload: memoryview) -> Tree:
     (entries,) = _fields(header, "entries")
     _demand(type(entries) is list, "its entries are no list")
-    names = [name for name, _, _ in entries]
+    names = [name for name, *_ in entries]
     _demand(all(map(_is_name, names)) and names == sorted(set(names)), "its names are wrong or out of order")
-    _demand(all(kind in get_args(Kind) and _is_id(id_) for _, kind, id_ in entries), "an entry is wrong")
     _demand(not payload, "something follows its end")
-    return Tree({name: Entry(kind, Digest(id_)) for name, kind, id_ in entries})
+    return Tree({name: _entry_of(line) for name, *line in entries})
 
 
 def _read_commit(header: dict[str, Any], payload: memoryview) -> Commit:
-    tree, parents, kind, message, facts = _fields(header, "tree", "parents", "kind", "message", "facts")
+    names = ("tree", "parents", "kind", "message", "facts")
+    tree, parents, kind, message, facts, *recipe = _fields(header, *names, *(("recipe",) if "recipe" in header else ()))
     _demand(type(parents) is list and all(map(_is_id, [tree, *parents])), "an id is wrong")
-    _demand(kind in get_args(CommitKind), f"upgrade fedloom to read a commit of kind '{kind}'")
+    _known("a commit of kind", kind, get_args(CommitKind))
     _demand(type(message) is str and type(facts) is dict, "its message or facts are wrong")
     _demand(not payload, "something follows its end")
-    return Commit(tree, tuple(parents), kind, message, facts)
+    return Commit(tree, tuple(parents), kind, message, facts, _recipe_of(recipe[0]) if recipe else None)
+
+
+def _recipe_of(header: Any) -> Recipe:
+    _demand(type(header) is dict, "its recipe is wrong")
+    algorithm, settings, inputs = _fields(header, "algorithm", "settings", "inputs")
+    _demand(type(algorithm) is str and type(settings) is dict and type(inputs) is list, "its recipe is wrong")
+    _demand(all(type(n) is str and _is_id(i) and type(w) in (int, float) for n, i, w in inputs), "its recipe is wrong")
+    return Recipe(algorithm, settings, tuple(Input(name, Digest(id_), weight) for name, id_, weight in inputs))
+
+
+def _read_conflict(header: dict[str, Any], payload: memoryview) -> Conflict:
+    path, problem, base, heads, stats = _fields(header, "path", "problem", "base", "heads", "stats")
+    _demand(
+        type(path) is str and type(problem) is str and type(heads) is list and type(stats) is dict, "a field is wrong"
+    )
+    _demand(not payload, "something follows its end")
+    sides = [None if side is None else _entry_of(side) for side in (base, *heads)]
+    return Conflict(path, problem, sides[0], tuple(sides[1:]), stats)
+
+
+def _line_of(entry: Entry) -> list[str]:
+    """Write an entry as a tree does: `stored` goes without saying."""
+    return [entry.kind, entry.id, *([] if entry.keep == "stored" else [entry.keep])]
+
+
+def _entry_of(line: Any) -> Entry:
+    _demand(type(line) is list and len(line) in (2, 3) and _is_id(line[1]), "an entry is wrong")
+    kind, id_, *keep = line
+    _known("an entry of kind", kind, get_args(Kind))
+    for word in keep:
+        _known("an entry that is", word, get_args(Keep)[1:])
+    return Entry(kind, Digest(id_), keep[0] if keep else "stored")
 
 
 def _read_attestation(header: dict[str, Any], payload: memoryview) -> Attestation:
@@ -202,8 +308,20 @@ def _read_attestation(header: dict[str, Any], payload: memoryview) -> Attestatio
 
 
 def _fields(header: dict[str, Any], *names: str) -> list[Any]:
-    _demand(set(header) == set(names), f"its header must hold {', '.join(names)} and nothing else")
+    _demand(header.keys() >= set(names), f"its header must hold {', '.join(names)}")
+    for name in header:
+        _known("field", name, names)
     return [header[name] for name in names]
+
+
+def _known(what: str, word: Any, known: Collection[str]) -> None:
+    """Tell what a newer fedloom wrote from what is broken."""
+    if word not in known:
+        raise _NewerError(f"{what} '{word}' is unknown to this fedloom: upgrade fedloom")
+
+
+class _NewerError(ValueError):
+    """Bytes that may well be whole, but are not understood."""
 
 
 def _demand(holds: bool, otherwise: str) -> None:  # noqa: FBT001  reads as a sentence
@@ -255,12 +373,7 @@ def _culprit(value: Any) -> str:
 
 def _decode(kind: Kind, data: Buffer, read: Callable[[dict[str, Any], memoryview], _Value]) -> _Value:
     first, rest = _line(memoryview(data))
-    words = first.split(b" ")
-    if len(words) != 3 or words[0] != b"fedloom":
-        raise CorruptObjectError(_FOREIGN)
-    found, version = words[1].decode("ascii", "replace"), words[2].decode("ascii", "replace")
-    if version != FORMAT:
-        raise CorruptObjectError(f"object format {version} is unknown to this fedloom: upgrade fedloom")
+    found = _kind(first)
     if found != kind:
         raise CorruptObjectError(f"expected {_a(kind)}, found {_a(found)}: check the id")
     line, payload = _line(rest)
@@ -268,8 +381,21 @@ def _decode(kind: Kind, data: Buffer, read: Callable[[dict[str, Any], memoryview
         header = json.loads(line, parse_int=_number)
         _demand(type(header) is dict and rfc8785.dumps(header) == line, "its header is not in canonical form")
         return read(header, payload)
+    except _NewerError as error:
+        raise CorruptObjectError(f"{_a(kind)}: {error}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise CorruptObjectError(f"{_a(kind)} is corrupt: {error}. Restore it from a copy") from None
+
+
+def _kind(first: bytes) -> Kind:
+    """Read the kind from an object's first line."""
+    words = first.split(b" ")
+    if len(words) != 3 or words[0] != b"fedloom":
+        raise CorruptObjectError(_FOREIGN)
+    kind, version = words[1].decode("ascii", "replace"), words[2].decode("ascii", "replace")
+    if version != FORMAT or kind not in get_args(Kind):
+        raise CorruptObjectError(f"object format '{kind} {version}' is unknown to this fedloom: upgrade fedloom")
+    return kind  # type: ignore[return-value]  # it is one of them
 
 
 def _number(digits: str) -> int | float:

@@ -1,0 +1,151 @@
+"""What a store holds, by meaning: tensors, trees, commits, models, statements and refs.
+
+Rules: objects before trees before commits before refs, so a process killed at any point leaves whole history and
+at most some unreferenced objects.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fedloom.errors import ConflictError, NotFoundError, VersionsError
+from fedloom.values import Digest, Tensor, Tensors
+from fedloom.versions import objects
+from fedloom.versions.database import Database
+from fedloom.versions.history import first_parents
+from fedloom.versions.objects import Attestation, Commit, Conflict, Encoded, Entry, Kind, Tree
+from fedloom.versions.refs import Refs, is_ref_name
+from fedloom.versions.settings import SettingsFile
+from fedloom.versions.store import Store
+
+
+class Content:
+    """Commits, trees, tensors and refs in one store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.database = Database(store)
+        self.refs = Refs(store)
+        self.settings = SettingsFile(store)
+
+    # writing
+
+    def add_tensors(self, tensors: Tensors, like: Mapping[str, Entry] | None = None) -> Entry:
+        """Store named tensors as a tree; unchanged ones are stored once.
+
+        like: the tree they come from, such as the model before; stored as differences to it they take less room.
+        """
+        before = like or {}
+        entries = {}
+        for name, array in tensors.items():
+            earlier = before[name].id if name in before else None
+            entries[name] = self._put("tensor", objects.encode_tensor(array), earlier)
+        return self.add_tree(entries)
+
+    def add_blob(self, data: bytes) -> Entry:
+        """Store bytes."""
+        return self._put("blob", objects.encode_blob(data))
+
+    def add_json(self, value: Any) -> Entry:
+        """Store a JSON value in its canonical form."""
+        return self._put("blob", objects.encode_json(value))
+
+    def add_tree(self, entries: Mapping[str, Entry]) -> Entry:
+        """Store a tree."""
+        return self._put("tree", objects.encode_tree(Tree(entries)))
+
+    def add_commit(self, commit: Commit) -> Digest:
+        """Store a commit whose tree and parents are stored already, safe from a power cut; moves no ref."""
+        id_ = self._put("commit", objects.encode_commit(commit)).id
+        self.database.flush()
+        return id_
+
+    def add_conflict(self, conflict: Conflict) -> Entry:
+        """Store what a merge could not decide."""
+        return self._put("conflict", objects.encode_conflict(conflict))
+
+    def attest(self, subject: Digest, type_: str, body: Mapping[str, Any]) -> Digest:
+        """State something about a commit; a later statement of the same type replaces the earlier as current."""
+        id_ = self._put("attestation", objects.encode_attestation(Attestation(subject, type_, body))).id
+        self.database.flush()
+        name = f"attestations/{subject}/{type_}"
+        while (current := self.refs.get(name)) != id_:
+            try:
+                self.refs.compare_and_set(name, current, id_, type_)
+            except ConflictError:
+                continue  # another process stated something just now; ours is the later
+            break
+        return id_
+
+    # reading
+
+    def commit(self, id_: Digest) -> Commit:
+        """Read a commit."""
+        return objects.decode_commit(self.database.get(id_))
+
+    def tree(self, id_: Digest) -> Mapping[str, Entry]:
+        """Read a tree's entries."""
+        return objects.decode_tree(self.database.get(id_)).entries
+
+    def tensors(self, id_: Digest) -> dict[str, Tensor]:
+        """Read all tensors of a tree, as read-only arrays."""
+        return {name: objects.decode_tensor(self.database.get(entry.id)) for name, entry in self.tree(id_).items()}
+
+    def tensor(self, id_: Digest) -> Tensor:
+        """Read one tensor, as a read-only array."""
+        return objects.decode_tensor(self.database.get(id_))
+
+    def conflict(self, id_: Digest) -> Conflict:
+        """Read a conflict."""
+        return objects.decode_conflict(self.database.get(id_))
+
+    def blob(self, id_: Digest) -> bytes:
+        """Read a blob."""
+        return objects.decode_blob(self.database.get(id_))
+
+    def part(self, commit: Digest, name: str) -> Entry | None:
+        """Find a part of a commit (`model`, `optimizer`, `preprocessing`, `inputs`, `receipts`); None if absent."""
+        return self.tree(self.commit(commit).tree).get(name)
+
+    def model(self, commit: Digest) -> dict[str, Tensor]:
+        """Read a commit's model."""
+        entry = self.part(commit, "model")
+        if entry is None:
+            raise NotFoundError(f"commit {commit[:12]} has no model")
+        return self.tensors(entry.id)
+
+    def attestation(self, subject: Digest, type_: str) -> Attestation | None:
+        """Read the current statement of a type about a commit; None when there is none."""
+        id_ = self.refs.get(f"attestations/{subject}/{type_}")
+        return objects.decode_attestation(self.database.get(id_)) if id_ else None
+
+    def log(self, tip: Digest) -> Iterator[tuple[Digest, Commit]]:
+        """Walk from a commit to its root along first parents, newest first."""
+        return first_parents(tip, self.commit)
+
+    def resolve(self, name: str) -> Digest:
+        """Find the commit meant by a ref (`main`, `runs/3`), a full id, or the first digits of one."""
+        for ref in (name, f"heads/{name}"):
+            if is_ref_name(ref) and (target := self.refs.get(ref)):
+                return target
+        if re.fullmatch(r"[0-9a-f]{4,64}", name):
+            return self._complete(name)
+        known = ", ".join(self.refs.names("heads/") + self.refs.names("runs/")) or "none yet"
+        raise NotFoundError(f"no commit or ref '{name}'. Refs: {known}")
+
+    def _complete(self, prefix: str) -> Digest:
+        found = [id_ for id_ in self.database.ids(prefix) if self._is_commit(id_)]
+        if len(found) > 1:
+            raise VersionsError(f"'{prefix}' fits {len(found)} commits: give more digits")
+        if not found:
+            raise NotFoundError(f"no commit starts with '{prefix}': see `fedloom log`")
+        return found[0]
+
+    def _is_commit(self, id_: Digest) -> bool:
+        return objects.kind_of(self.database.get(id_)) == "commit"
+
+    def _put(self, kind: Kind, encoded: Encoded, like: Digest | None = None) -> Entry:
+        self.database.put(encoded, like)
+        return Entry(kind, encoded.id)
