@@ -63,12 +63,13 @@ GOLDEN = {
         b'fedloom commit v1\n{"facts":{},"kind":"round","message":"m",'
         + f'"parents":["{D}"],"recipe":{{"algorithm":"fold/1","inputs":[["north","{A}",120]],'.encode()
         + f'"settings":{{"use":"fedavg"}}}},"tree":"{C}"}}\n'.encode(),
-        "6ee9c570995427c0599a423ac4b282fffeb7fe4cbd90ffb032d11c66bc807658",
+        "22cb8449df3e0d481b5ea2b440cd267841c37d952e32d55f3e4040ea17c0e1d4",
     ),
     "kept elsewhere": (
         objects.encode_tree(Tree({"north": Entry("tree", A, "promised"), "south": Entry("tree", B, "opaque")})),
-        f'fedloom tree v1\n{{"entries":[["north","tree","{A}","promised"],["south","tree","{B}","opaque"]]}}\n'.encode(),
-        "22cb8449df3e0d481b5ea2b440cd267841c37d952e32d55f3e4040ea17c0e1d4",
+        f'fedloom tree v1\n{{"entries":[["north","tree","{A}","promised"],'
+        f'["south","tree","{B}","opaque"]]}}\n'.encode(),
+        "6ee9c570995427c0599a423ac4b282fffeb7fe4cbd90ffb032d11c66bc807658",
     ),
 }
 """By kind: an object of version 1, its bytes, and their SHA-256."""

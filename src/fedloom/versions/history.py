@@ -60,9 +60,10 @@ def ordered(tips: Iterable[Digest], read: Read, without: Iterable[Digest] = ()) 
 
     A branch that was merged comes right after its merge, then the line it was merged into, as a graph is drawn.
     """
+    tips = list(dict.fromkeys(tips))
     commits = dict(ancestors(tips, read, without))
     waiting = Counter(parent for commit in commits.values() for parent in dict.fromkeys(commit.parents))
-    stack = [tip for tip in reversed(dict.fromkeys(tips)) if tip in commits and not waiting[tip]]
+    stack = [tip for tip in reversed(tips) if tip in commits and not waiting[tip]]
     while stack:
         id_ = stack.pop()
         commit = commits[id_]
