@@ -98,8 +98,8 @@ def test_a_corrupt_reply_is_a_failed_site(tmp_path):
     assert told["north"]["status"] == "failed"
     assert "checksum" in told["north"]["reason"]
     assert [participation(home, n)["status"] for n in (1, 3)] == ["complete", "complete"]
-    receipts = Repository.at(home).blob(Repository.at(home).part(history(home)[2], "receipts").id)
-    assert [receipt["site"] for receipt in json.loads(receipts)] == ["harbour", "south"]
+    receipts = Repository.at(home).tree(Repository.at(home).part(history(home)[2], "receipts").id)
+    assert sorted(receipts) == ["harbour", "south"]
 
 
 def test_a_duplicate_counts_once(tmp_path, reference):
@@ -244,14 +244,21 @@ def test_a_commit_names_where_it_comes_from(reference):
     tree = repository.tree(tip.tree)
     assert set(tree) == {"model", "preprocessing", "inputs", "notes", "receipts"}
     inputs = repository.tree(tree["inputs"].id)
-    assert set(inputs) == {"contract", "pipeline", "code", "environment", "sites"}
+    assert set(inputs) == {"contract", "pipeline", "code", "source", "environment", "sites"}
+    source = repository.tree(inputs["source"].id)
+    assert {name: repository.blob(entry.id) for name, entry in source.items()} == {
+        "learner.py": (home / "learner.py").read_bytes()
+    }
     assert repository.blob(inputs["contract"].id) == (home / "contract.yaml").read_bytes()
     sites = json.loads(repository.blob(inputs["sites"].id))
     assert sorted(sites) == ["harbour", "north", "south"]
     assert all(set(digests) == {"adapter", "data"} for digests in sites.values())
-    receipts = json.loads(repository.blob(tree["receipts"].id))
-    assert [receipt["weight"] for receipt in receipts] == [42.0, 126.0, 84.0]  # 70 % of harbour, north, south
-    assert all(len(receipt["update"]) == 64 for receipt in receipts)
+    receipts = repository.tree(tree["receipts"].id)
+    assert {(entry.kind, entry.keep) for entry in receipts.values()} == {("tree", "opaque")}  # nobody keeps updates
+    weights = {"harbour": 42.0, "north": 126.0, "south": 84.0}  # 70 % of the rows
+    assert [(part.name, part.id, part.weight) for part in tip.recipe.inputs] == [
+        (site, receipts[site].id, weights[site]) for site in sorted(weights)
+    ]
     assert "seconds" not in json.dumps(dict(tip.facts))
 
 

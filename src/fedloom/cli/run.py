@@ -17,6 +17,25 @@ from fedloom.errors import EXIT_OK, EXIT_REFUSED, SpecError, nearest
 from fedloom.local.federation import ENGINES, Workers, plan_local, run_local
 from fedloom.pipeline.plan import Plan
 from fedloom.pipeline.spec import read_scenario
+from fedloom.versions.repository import Repository
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What is typed instead of the file's."""
+
+    rounds: int | None
+    seed: int | None
+    sites: tuple[str, ...]
+
+    @classmethod
+    def typed(cls, rounds: int | None, seed: int | None, sites: str) -> Overrides:
+        """Read the options; `sites` is a list by comma."""
+        return cls(rounds, seed, tuple(glob.strip() for glob in sites.split(",") if glob.strip()))
+
+    def plan(self, folder: Path) -> Plan:
+        """Plan the project in a folder so."""
+        return plan_local(folder, rounds=self.rounds, seed=self.seed, sites=self.sites)
 
 
 @dataclass(frozen=True)
@@ -27,13 +46,14 @@ class RunOptions:
     workers: int
     kind: WorkerKind
     scenario: Path | None
+    start: str | None
     resume: bool
     json: bool
 
 
-def print_plan(folder: Path, rounds: int | None, seed: int | None, *, as_json: bool) -> int:
+def print_plan(folder: Path, overrides: Overrides, *, as_json: bool) -> int:
     """Print a plan; the exit code says whether it can run."""
-    plan = plan_local(folder, rounds=rounds, seed=seed)
+    plan = overrides.plan(folder)
     if as_json:
         print_json(_plan_json(plan))
     else:
@@ -41,17 +61,26 @@ def print_plan(folder: Path, rounds: int | None, seed: int | None, *, as_json: b
     return EXIT_REFUSED if plan.refusals else EXIT_OK
 
 
-def run_pipeline(folder: Path, rounds: int | None, seed: int | None, options: RunOptions) -> int:
+def run_pipeline(folder: Path, overrides: Overrides, options: RunOptions) -> int:
     """Run a pipeline while somebody watches."""
     if options.engine not in ENGINES:
         raise SpecError(f"no engine '{options.engine}'; {nearest(options.engine, ENGINES)}")
-    plan = plan_local(folder, rounds=rounds, seed=seed)
+    if options.start and options.resume:
+        raise SpecError("give either --from or --resume: a run that is resumed goes on from its own last round")
+    plan = overrides.plan(folder)
+    start = Repository.at(folder).resolve(options.start) if options.start else None
     faults = read_scenario(options.scenario, frozenset(plan.spec.sites)) if options.scenario else Scenario()
     watch = watcher(as_json=options.json)
     workers = Workers(options.workers, options.kind)
     try:
         finished = run_local(
-            plan, watch, engine=options.engine, workers=workers, scenario=faults, resume=options.resume
+            plan,
+            watch,
+            engine=options.engine,
+            workers=workers,
+            scenario=faults,
+            resume=options.resume,
+            start=start,
         )
     except KeyboardInterrupt:
         watch.close()

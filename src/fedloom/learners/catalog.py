@@ -56,6 +56,12 @@ def source_digest(use: str, folder: Path) -> Digest:
     return _digest(use, _file(use, folder) or inspect.getsourcefile(cls))
 
 
+def source_file(use: str, folder: Path) -> tuple[str, bytes] | None:
+    """Name and bytes of a learner's own file, so that a commit can carry it; None for a learner of a package."""
+    file = _file(use, folder)
+    return (file.name, file.read_bytes()) if file is not None else None
+
+
 def imported_digest(use: str) -> Digest:
     """SHA-256 of the source file of `package.module:Class`, such as the module a torch learner trains."""
     return _digest(use, inspect.getsourcefile(import_class(use)))

@@ -5,10 +5,11 @@ Rules: this is the only place that chooses adapters for a local run. Sites are s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -19,7 +20,7 @@ from fedloom.engine.scenario import Scenario
 from fedloom.errors import FedloomError, SpecError
 from fedloom.hub.export import export_model
 from fedloom.learners.learner import Examples
-from fedloom.pipeline.build import build_learner, code_digests
+from fedloom.pipeline.build import build_learner, code_digests, code_sources
 from fedloom.pipeline.context import HubContext, SiteContext
 from fedloom.pipeline.contract import read_contract
 from fedloom.pipeline.events import Emit, RunFinished
@@ -30,10 +31,13 @@ from fedloom.pipeline.spec import FILE, PipelineSpec, read_spec
 from fedloom.pipeline.stages.evaluate import POOLED
 from fedloom.site.agent import SiteAgent
 from fedloom.site.dataset import CsvData
+from fedloom.site.kept import KeptUpdates
 from fedloom.site.outbox import Outbox
 from fedloom.telemetry.recorder import Recorder
-from fedloom.values import Buffer, Digest
+from fedloom.values import Buffer, Digest, Tensors
+from fedloom.versions.content import Content
 from fedloom.versions.repository import FOLDER, Repository
+from fedloom.versions.store import Store
 
 ENGINES = ("inprocess", "flower-sim")
 
@@ -83,8 +87,10 @@ class LocalSites:
         threadpool_limits(limits=1)
         return {
             name: SiteAgent(
-                SiteContext(name, self.spec, contract, learner, CsvData(self.folder / path, contract)),
-                Outbox(self.folder / FOLDER / "sites" / name / "outbox.jsonl"),
+                SiteContext(
+                    name, self.spec, contract, learner, CsvData(self.folder / path, contract), self._keeper(name)
+                ),
+                Outbox(site_folder(self.folder, name) / "outbox.jsonl"),
             )
             for name, path in self.spec.sites.items()
         }
@@ -93,19 +99,30 @@ class LocalSites:
     def _pooled(self) -> SiteAgent:
         members = tuple(self._agents[name].context for name in sorted(self._agents))
         first = members[0]
-        context = PooledRows("pooled", self.spec, first.contract, first.learner, first.data, members)
+        context = PooledRows("pooled", self.spec, first.contract, first.learner, first.data, members=members)
         return SiteAgent(context, Outbox(None))
+
+    def _keeper(self, name: str) -> Callable[[Tensors], None] | None:
+        if self.spec.keep_updates != "sites":
+            return None
+        return KeptUpdates(Content(Store.on_disk(site_folder(self.folder, name))))
 
     def __getstate__(self) -> dict[str, object]:
         """Carry the path and the settings to a worker process, not the opened sites."""
         return {"folder": self.folder, "spec": self.spec}
 
 
-def plan_local(folder: Path, *, rounds: int | None = None, seed: int | None = None) -> Plan:
+def site_folder(folder: Path, site: str) -> Path:
+    """Where a site of a local project keeps its journal and, if it does, its updates."""
+    return folder / FOLDER / "sites" / site
+
+
+def plan_local(folder: Path, *, rounds: int | None = None, seed: int | None = None, sites: Sequence[str] = ()) -> Plan:
     """Plan a project whose sites are all on this machine; looks whether their files are there, not into them."""
-    plan = make_plan(folder, rounds=rounds, seed=seed, pools_rows=True)
+    asked: dict[str, Any] = {"rounds": rounds, "seed": seed, "sites": sites, "pools_rows": True}
+    plan = make_plan(folder, **asked)
     more = [problem for name in sorted(plan.spec.sites) for problem in _site_problem(plan, name)]
-    return make_plan(folder, rounds=rounds, seed=seed, pools_rows=True, more=more) if more else plan
+    return make_plan(folder, **asked, more=more) if more else plan
 
 
 def run_local(
@@ -116,25 +133,36 @@ def run_local(
     workers: Workers | None = None,
     scenario: Scenario | None = None,
     resume: bool = False,
+    start: Digest | None = None,
 ) -> RunFinished:
-    """Run a plan on this machine; raises FedloomError, and leaves what was committed before."""
+    """Run a plan on this machine; raises FedloomError, and leaves what was committed before.
+
+    start: the commit to go on from, instead of from the learner's initial model.
+    """
     plan.require()
+    making = _engine(engine, LocalSites(plan.folder, plan.spec), plan, workers or Workers(), scenario or Scenario())
+    return run(plan, local_context(plan, emit, making, start=start), resume=resume)
+
+
+def local_context(plan: Plan, emit: Emit, engine: Engine | None = None, *, start: Digest | None = None) -> HubContext:
+    """Wire what the hub half of a stage needs for a project on this machine; the in-process engine by default."""
     folder, handler = plan.folder, LocalSites(plan.folder, plan.spec)
     repository = Repository.at(folder)
-    context = HubContext(
+    return HubContext(
         spec=plan.spec,
         contract=plan.contract,
         learner=plan.learner,
         strategy=plan.strategy,
         code=code_digests(plan.spec, folder),
-        engine=_engine(engine, handler, plan, workers or Workers(), scenario or Scenario()),
+        sources=code_sources(plan.spec, folder),
+        start=start,
+        engine=engine or _engine(ENGINES[0], handler, plan, Workers(), Scenario()),
         repository=repository,
         recorder=Recorder(repository.store),
         emit=emit,
         export=_exporter(repository, folder, plan),
         pooled=handler,
     )
-    return run(plan, context, resume=resume)
 
 
 def _engine(name: str, handler: LocalSites, plan: Plan, workers: Workers, scenario: Scenario) -> Engine:

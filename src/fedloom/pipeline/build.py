@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from fedloom.errors import FedloomError, SpecError, nearest
-from fedloom.learners.catalog import imported_digest, load_class, source_digest
+from fedloom.learners.catalog import imported_digest, load_class, source_digest, source_file
 from fedloom.learners.guard import GuardedLearner
 from fedloom.pipeline.source import Source
 from fedloom.pipeline.spec import PipelineSpec, Use
@@ -44,6 +44,12 @@ def code_digests(spec: PipelineSpec, folder: Path) -> Mapping[str, str]:
         "learner": source_digest(spec.learner.use, folder),
         **{name: imported_digest(path) for name, path in imported.items()},
     }
+
+
+def code_sources(spec: PipelineSpec, folder: Path) -> Mapping[str, bytes]:
+    """Give the files a run's code consists of that no package holds: what a replay elsewhere needs."""
+    found = source_file(spec.learner.use, folder)
+    return dict([found] if found else [])
 
 
 def _make(cls: Callable[..., Any], use: Use, source: Source, field: str) -> Any:

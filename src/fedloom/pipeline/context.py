@@ -19,7 +19,7 @@ from fedloom.pipeline.participation import Verdict
 from fedloom.pipeline.spec import PipelineSpec, TrainStage
 from fedloom.telemetry.recorder import Recorder
 from fedloom.values import Digest, Tensors
-from fedloom.versions.merging.strategy import MergeStrategy
+from fedloom.versions.merging.strategy import MergeResult, MergeStrategy
 from fedloom.versions.repository import Repository
 
 
@@ -44,6 +44,8 @@ class SiteContext:
     contract: Contract
     learner: Learner
     data: SiteData
+    keep: Callable[[Tensors], None] | None = None
+    """Keeps an update at the site, for a hub that asks for it later; None where the site keeps none."""
 
     @cached_property
     def parts(self) -> Parts:
@@ -83,6 +85,8 @@ class Run:
     tip: Digest
     round: int
     partial: bool = False
+    unstored: MergeResult | None = None
+    """The tip's model where its commit only names it; None where it is stored."""
 
 
 @dataclass
@@ -99,12 +103,20 @@ class HubContext:
     recorder: Recorder
     emit: Emit
     export: Callable[[Digest], Path]
+    sources: Mapping[str, bytes] = field(default_factory=dict)
+    """Files of the run's own code, by name; commits carry them."""
+
+    start: Digest | None = None
+    """The commit whose model and preprocessing training goes on from; None to begin anew."""
+
     pooled: SiteHandler | None = None
     """A site that holds all rows, for the pooled baseline; only a simulation has one."""
 
     site_inputs: dict[str, Mapping[str, Digest]] = field(default_factory=dict)
     rows: dict[str, float] = field(default_factory=dict)
     scaling: Tensors = field(init=False)
+    moments: Tensors = field(default_factory=dict)
+    """The sums the scaling was made from; merged branches pool them."""
     notes: list[dict[str, str]] = field(default_factory=list)
     """What the contract checks found worth knowing, by site; counts and names only."""
 

@@ -16,10 +16,10 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 from fedloom._version import __version__
-from fedloom.errors import ConflictError, NotFoundError, SpecError
+from fedloom.errors import ConflictError, NotFoundError, PlanError, SpecError
 from fedloom.pipeline.context import HubContext, Run
 from fedloom.pipeline.features import feature_names, outputs
-from fedloom.values import Digest, Tensors, generator
+from fedloom.values import Digest, Tensors, generator, layout
 from fedloom.versions.objects import Commit, Entry
 from fedloom.versions.repository import Repository
 
@@ -61,18 +61,19 @@ def facts(context: HubContext) -> dict[str, Any]:
 
 
 def start(context: HubContext) -> Run:
-    """Commit the root of a new run and name it `runs/N`."""
-    repository = context.repository
+    """Commit the root of a new run, or where it goes on from another commit, and name it `runs/N`."""
+    repository, base = context.repository, context.start
     parts = {
-        "model": repository.add_tensors(initial_model(context)),
-        "preprocessing": _preprocessing(context),
         "inputs": repository.add_tree(_inputs(context)),
         "notes": repository.add_json(context.notes),
+        **(_initial(context) if base is None else _taken_up(context, base)),
     }
-    message = f"{context.spec.name}: initial model"
+    message = f"{context.spec.name}: {'initial model' if base is None else f'training goes on from {base[:12]}'}"
     partial = context.fitted is not None and context.fitted.status != "complete"
-    told = {"fit": context.fitted.as_json()} if context.fitted is not None and partial else {}
-    root = Commit(repository.add_tree(parts).id, (), "import", message, {**facts(context), "round": 0, **told})
+    told = {"fit": context.fitted.as_json()} if context.fitted is not None else {}
+    tree = repository.add_tree(parts).id
+    told_by_all = {**facts(context), "round": 0, **told}
+    root = Commit(tree, (base,) if base else (), "train" if base else "import", message, told_by_all)
     commit = repository.add_commit(root)
     while True:
         name = f"{RUNS}{(run_numbers(repository) or [0])[-1] + 1}"
@@ -96,17 +97,31 @@ def resume(context: HubContext) -> Run:
             f"{name} cannot be resumed: {', '.join(changed)} changed since it started. "
             "Put it back, or start a new run with `fedloom run`"
         )
-    rounds = [commit.facts for _, commit in repository.log(tip)]
+    rounds = [commit.facts for _, commit in run_commits(repository, tip)]
     verdicts = [found[part] for found in rounds for part in ("participation", "fit") if part in found]
     partial = any(verdict["status"] != "complete" for verdict in verdicts)
-    scaling = repository.part(tip, "preprocessing")
-    if scaling is not None:
-        context.scaling = repository.tensors(repository.tree(scaling.id)["scaling"].id)
+    context.scaling = scaling_of(repository, tip)
     done = int(rounds[0]["round"])
     finished = closed(repository, tip, name) is not None
     if done > context.spec.rounds or (done == context.spec.rounds and finished):
         raise SpecError(f"{name} has {done} rounds, and {context.spec.rounds} are asked for: give more `--rounds`")
     return Run(name, tip, done, partial)
+
+
+def run_commits(repository: Repository, tip: Digest) -> Iterator[tuple[Digest, Commit]]:
+    """Walk a run's own commits, newest first: its rounds and the commit it started with."""
+    for id_, commit in repository.log(tip):
+        yield id_, commit
+        if commit.kind != "round":
+            return
+
+
+def scaling_of(repository: Repository, commit: Digest) -> Tensors:
+    """Read how a commit's model wants its features scaled."""
+    preprocessing = repository.part(commit, "preprocessing")
+    if preprocessing is None:
+        raise NotFoundError(f"commit {commit[:12]} has no preprocessing: it cannot be measured or trained on")
+    return repository.tensors(repository.tree(preprocessing.id)["scaling"].id)
 
 
 def run_numbers(repository: Repository) -> list[int]:
@@ -117,7 +132,7 @@ def run_numbers(repository: Repository) -> list[int]:
 
 def _inputs(context: HubContext) -> dict[str, Entry]:
     repository, spec = context.repository, context.spec
-    settings = spec.model_dump(mode="json", by_alias=True, exclude={"rounds", "sites"})
+    settings = spec.model_dump(mode="json", by_alias=True, exclude={"rounds", "sites", "merge"})
     environment = {
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -128,6 +143,7 @@ def _inputs(context: HubContext) -> dict[str, Entry]:
         "contract": repository.add_blob(context.contract.text),
         "pipeline": repository.add_json(settings),
         "code": repository.add_json({"fedloom": __version__, **context.code}),
+        "source": repository.add_tree({name: repository.add_blob(text) for name, text in context.sources.items()}),
         "environment": repository.add_json(environment),
         "sites": repository.add_json({site: dict(context.site_inputs[site]) for site in context.sites}),
     }
@@ -145,7 +161,7 @@ def _changed(context: HubContext, tip: Digest) -> Iterator[str]:
     then = repository.part(tip, "inputs")
     before, now = repository.tree(then.id) if then else {}, _inputs(context)
     for name in now:
-        if before.get(name) == now[name]:
+        if before.get(name) == now[name] or name == "source":  # `code` holds its digest
             continue
         if name == "contract" or name not in before:
             yield name
@@ -167,4 +183,28 @@ def _changed_site(site: str, old: Mapping[str, str] | None, new: Mapping[str, st
 def _preprocessing(context: HubContext) -> Entry:
     repository = context.repository
     names = repository.add_json(list(feature_names(context.contract)))
-    return repository.add_tree({"features": names, "scaling": repository.add_tensors(context.scaling)})
+    parts = {"features": names, "scaling": repository.add_tensors(context.scaling)}
+    if context.moments:
+        parts["moments"] = repository.add_tensors(context.moments)
+    return repository.add_tree(parts)
+
+
+def _initial(context: HubContext) -> dict[str, Entry]:
+    return {
+        "model": context.repository.add_tensors(initial_model(context)),
+        "preprocessing": _preprocessing(context),
+    }
+
+
+def _taken_up(context: HubContext, base: Digest) -> dict[str, Entry]:
+    """Take model and preprocessing of an earlier commit as they are; they must fit the learner and the contract."""
+    repository, short = context.repository, base[:12]
+    context.scaling = scaling_of(repository, base)
+    if layout(repository.model(base)) != layout(initial_model(context)):
+        raise PlanError(f"training cannot go on from {short}: its model has other tensors than the learner makes")
+    parts = {name: repository.part(base, name) for name in ("model", "preprocessing")}
+    found = {name: entry for name, entry in parts.items() if entry is not None}
+    names = json.loads(repository.blob(repository.tree(found["preprocessing"].id)["features"].id))
+    if names != list(feature_names(context.contract)):
+        raise PlanError(f"training cannot go on from {short}: its features are not those of {context.contract.id}")
+    return found

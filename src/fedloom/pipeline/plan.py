@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from fedloom.errors import PlanError, SpecError
+from fedloom.errors import PlanError, SpecError, nearest
 from fedloom.learners.guard import GuardedLearner
 from fedloom.pipeline.build import build_learner, build_strategy
 from fedloom.pipeline.contract import Contract, read_contract
@@ -58,10 +59,11 @@ def make_plan(
     *,
     rounds: int | None = None,
     seed: int | None = None,
+    sites: Sequence[str] = (),
     pools_rows: bool,
     more: Sequence[str] = (),
 ) -> Plan:
-    """Read and check a project; `rounds` and `seed` override the file.
+    """Read and check a project; `rounds` and `seed` override the file, `sites` (globs) choose among its sites.
 
     pools_rows: whether somebody may hold all rows (a simulation). more: refusals found elsewhere, such as a
     missing site file. Raises SpecError or LearnerError when a file cannot even be read.
@@ -69,6 +71,7 @@ def make_plan(
     spec, source = read_spec(folder / FILE)
     chosen = {"rounds": rounds, "seed": seed}
     spec = _with(spec, {name: value for name, value in chosen.items() if value is not None})
+    spec = _among(spec, sites)
     contract = read_contract(folder / spec.contract)
     learner, strategy = build_learner(spec, source, folder), build_strategy(spec, source)
     refusals = [
@@ -95,6 +98,15 @@ def _with(spec: PipelineSpec, chosen: Mapping[str, int]) -> PipelineSpec:
         if not least <= value <= GREATEST:
             raise SpecError(f"{name} {value} is not allowed: give a whole number from {least} to {GREATEST}")
     return spec.model_copy(update=dict(chosen))
+
+
+def _among(spec: PipelineSpec, globs: Sequence[str]) -> PipelineSpec:
+    """Leave only the sites that some glob fits; raises SpecError for a glob that fits none."""
+    for glob in globs:
+        if not any(fnmatchcase(name, glob) for name in spec.sites):
+            raise SpecError(f"no site '{glob}' in {FILE}; {nearest(glob, spec.sites)}")
+    chosen = {name: path for name, path in spec.sites.items() if any(fnmatchcase(name, glob) for glob in globs)}
+    return spec.model_copy(update={"sites": chosen}) if globs else spec
 
 
 def _ordered(names: Iterable[str]) -> list[str]:

@@ -23,8 +23,8 @@ def run(plan: Plan, context: HubContext, *, resume: bool = False) -> RunFinished
 def _stages(plan: Plan, context: HubContext, *, resume: bool) -> RunFinished:
     for stage in plan.order:
         began = monotonic()
-        if stage.name == "fit" and resume:
-            continue  # the run's commits hold what was fitted
+        if stage.name == "fit" and (resume or context.start):
+            continue  # the commits it goes on from hold what was fitted
         if stage.name == "train":
             context.run = lineage.resume(context) if resume else lineage.start(context)
             context.emit(_started(context, context.run))

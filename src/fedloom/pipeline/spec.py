@@ -151,12 +151,12 @@ class GateStage(_Model):
 class RegisterStage(_Model):
     """Point a branch to the model that passed, and write it as a file."""
 
-    ref: str = Field(default="main", description="branch that points to the model")
+    ref: str | None = Field(default=None, description="branch that points to the model; the current one when absent")
 
     @field_validator("ref")
     @classmethod
-    def _is_name(cls, ref: str) -> str:
-        if not is_ref_name(f"heads/{ref}"):
+    def _is_name(cls, ref: str | None) -> str | None:
+        if ref is not None and not is_ref_name(f"heads/{ref}"):
             raise ValueError(f"'{ref}' is no branch name: use lower-case letters, digits, '.', '_', '-' and '/'")
         return ref
 
@@ -183,6 +183,15 @@ class Stages(_Model):
         return tuple(name for name, setting in settings.items() if setting is not None)
 
 
+class Merge(_Model):
+    """What a merge of branches must keep before it moves a protected branch, and how it decides."""
+
+    metric: str | None = Field(default=None, description="figure to compare by; accuracy or rmse when absent")
+    epsilon: float = Field(default=0.01, ge=0, description="how much worse than the best parent it may be")
+    floor: float | None = Field(default=None, description="worst value of the figure that any site may have")
+    rules: tuple[str, ...] = Field(default=(), description="how contested entries are merged, such as `head.*=ours`")
+
+
 class PipelineSpec(_Model):
     """A federated pipeline."""
 
@@ -194,6 +203,11 @@ class PipelineSpec(_Model):
     strategy: Use = Field(default=Use(use="fedavg"), description="how contributions are merged")
     split: Split = Field(default=Split(test=0.3), description="which rows of a site are only measured with")
     participation: Participation = Field(default=Participation(), description="what a round needs to count")
+    keep_updates: Literal["none", "sites", "hub"] = Field(
+        default="none",
+        description="who keeps each site's updates, for reverting a site later; hub: it could attack their privacy",
+    )
+    merge: Merge = Field(default=Merge(), description="how branches are merged and what the result must keep")
     rounds: int = Field(default=10, ge=1, le=GREATEST, description="how often the sites train and the hub merges")
     seed: int = Field(default=0, ge=0, le=GREATEST, description="same seed, same files: same commit ids")
     stages: Stages = Field(description="what runs, and how")

@@ -6,17 +6,16 @@ at most some unreferenced objects.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fedloom.errors import ConflictError, NotFoundError, VersionsError
+from fedloom.errors import ConflictError, NotFoundError
 from fedloom.values import Digest, Tensor, Tensors
-from fedloom.versions import objects
+from fedloom.versions import objects, recipes, revisions
 from fedloom.versions.database import Database
 from fedloom.versions.history import first_parents
 from fedloom.versions.objects import Attestation, Commit, Conflict, Encoded, Entry, Kind, Tree
-from fedloom.versions.refs import Refs, is_ref_name
+from fedloom.versions.refs import Refs
 from fedloom.versions.settings import SettingsFile
 from fedloom.versions.store import Store
 
@@ -43,6 +42,10 @@ class Content:
             earlier = before[name].id if name in before else None
             entries[name] = self._put("tensor", objects.encode_tensor(array), earlier)
         return self.add_tree(entries)
+
+    def name_tensors(self, tensors: Tensors) -> Entry:
+        """Store the tree that names tensors, and not the tensors: a recipe computes them when they are asked for."""
+        return self.add_tree(objects.named(tensors).entries)
 
     def add_blob(self, data: bytes) -> Entry:
         """Store bytes."""
@@ -110,11 +113,25 @@ class Content:
         return self.tree(self.commit(commit).tree).get(name)
 
     def model(self, commit: Digest) -> dict[str, Tensor]:
-        """Read a commit's model."""
-        entry = self.part(commit, "model")
-        if entry is None:
+        """Read a commit's model; where it is not stored, compute it by the commit's recipe."""
+        if self.part(commit, "model") is None:
             raise NotFoundError(f"commit {commit[:12]} has no model")
-        return self.tensors(entry.id)
+        return self.part_tensors(commit, "model")
+
+    def part_tensors(self, commit: Digest, part: str) -> dict[str, Tensor]:
+        """Read a part that holds tensors, such as `optimizer`, computing it where need be; {} when there is none."""
+        entry = self.part(commit, part)
+        entries = self.tree(entry.id) if entry else {}
+        if unsettled := [f"{part}/{name}" for name, found in entries.items() if found.kind == "conflict"]:
+            raise ConflictError(f"commit {commit[:12]} has open conflicts at {', '.join(unsettled[:3])}: resolve them")
+        if part in recipes.PARTS and self.commit(commit).recipe and not all(self.has(e.id) for e in entries.values()):
+            made = recipes.compute(self, commit)
+            return {name: made[found.id] for name, found in entries.items()}
+        return {name: self.tensor(found.id) for name, found in entries.items()}
+
+    def has(self, id_: Digest) -> bool:
+        """Whether an object is here; its bytes are not read."""
+        return self.database.has(id_)
 
     def attestation(self, subject: Digest, type_: str) -> Attestation | None:
         """Read the current statement of a type about a commit; None when there is none."""
@@ -126,22 +143,12 @@ class Content:
         return first_parents(tip, self.commit)
 
     def resolve(self, name: str) -> Digest:
-        """Find the commit meant by a ref (`main`, `runs/3`), a full id, or the first digits of one."""
-        for ref in (name, f"heads/{name}"):
-            if is_ref_name(ref) and (target := self.refs.get(ref)):
-                return target
-        if re.fullmatch(r"[0-9a-f]{4,64}", name):
-            return self._complete(name)
-        known = ", ".join(self.refs.names("heads/") + self.refs.names("runs/")) or "none yet"
-        raise NotFoundError(f"no commit or ref '{name}'. Refs: {known}")
+        """Find the commit meant by a name, such as `main`, `runs/3`, `HEAD~2` or first digits; see `revisions`."""
+        return revisions.resolve(self, name)
 
-    def _complete(self, prefix: str) -> Digest:
-        found = [id_ for id_ in self.database.ids(prefix) if self._is_commit(id_)]
-        if len(found) > 1:
-            raise VersionsError(f"'{prefix}' fits {len(found)} commits: give more digits")
-        if not found:
-            raise NotFoundError(f"no commit starts with '{prefix}': see `fedloom log`")
-        return found[0]
+    def commits_from(self, digits: str) -> list[Digest]:
+        """List the commits whose ids begin with these digits."""
+        return [id_ for id_ in self.database.ids(digits) if self._is_commit(id_)]
 
     def _is_commit(self, id_: Digest) -> bool:
         return objects.kind_of(self.database.get(id_)) == "commit"

@@ -99,8 +99,8 @@ def merge_bases(heads: Iterable[Digest], read: Read) -> list[Digest]:
             flags[parent] = before | passed
             if parent in queued:
                 fresh -= before < stale <= flags[parent]
-            elif flags[parent] != before:
-                queue.append(parent)
+            elif flags[parent] != before:  # what was read already first, or news never catch up with the front
+                (queue.appendleft if parent in parents else queue.append)(parent)
                 queued.add(parent)
                 fresh += flags[parent] < stale
     return independent((id_ for id_, found in flags.items() if found == common), read)

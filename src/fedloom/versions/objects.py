@@ -27,6 +27,7 @@ from fedloom.values import (
     Buffer,
     Digest,
     Tensor,
+    Tensors,
     TensorSpec,
     sha256,
     tensor_bytes,
@@ -144,6 +145,11 @@ def encode_tensor(array: Tensor) -> Encoded:
     spec = tensor_spec("", array)
     head, payload = _tensor_head(spec.dtype, spec.shape), tensor_bytes(array)
     return Encoded(sha256(head, payload), head, payload)
+
+
+def named(tensors: Tensors) -> Tree:
+    """Make the tree that names tensors by their ids, without storing anything."""
+    return Tree({name: Entry("tensor", encode_tensor(array).id) for name, array in tensors.items()})
 
 
 def encode_blob(data: Buffer) -> Encoded:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fedloom.cli.commands.options import HERE, AsJson, NameOrNewest, Project, Rounds, Seed
+from fedloom.cli.commands.options import HERE, AsJson, NameOrNewest, Project, Rounds, Seed, Sites
 
 
 def register(app: typer.Typer) -> None:
@@ -30,18 +30,22 @@ def schema() -> None:
     print_schema()
 
 
-def plan(project: Project = HERE, rounds: Rounds = None, seed: Seed = None, *, json: AsJson = False) -> None:
+def plan(
+    project: Project = HERE, rounds: Rounds = None, seed: Seed = None, sites: Sites = "", *, json: AsJson = False
+) -> None:
     """Show what will run, where, and what leaves each site; nothing runs."""
-    from fedloom.cli.run import print_plan
+    from fedloom.cli.run import Overrides, print_plan
 
-    raise typer.Exit(print_plan(project, rounds, seed, as_json=json))
+    raise typer.Exit(print_plan(project, Overrides.typed(rounds, seed, sites), as_json=json))
 
 
-def run(
+def run(  # noqa: PLR0913  each is an option
     project: Project = HERE,
     rounds: Rounds = None,
     seed: Seed = None,
+    sites: Sites = "",
     *,
+    start: Annotated[str | None, typer.Option("--from", help="Train on from this ref or commit.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run where it stopped.")] = False,
     engine: Annotated[str, typer.Option(help="inprocess, or flower-sim (extra: flower).")] = "inprocess",
     workers: Annotated[int, typer.Option(min=1, help="Sites that work at the same time.")] = 2,
@@ -50,10 +54,10 @@ def run(
     json: AsJson = False,
 ) -> None:
     """Run the pipeline; ends with the commit id and where the model is."""
-    from fedloom.cli.run import RunOptions, run_pipeline
+    from fedloom.cli.run import Overrides, RunOptions, run_pipeline
 
-    options = RunOptions(engine, workers, "processes" if processes else "threads", scenario, resume, json)
-    raise typer.Exit(run_pipeline(project, rounds, seed, options))
+    options = RunOptions(engine, workers, "processes" if processes else "threads", scenario, start, resume, json)
+    raise typer.Exit(run_pipeline(project, Overrides.typed(rounds, seed, sites), options))
 
 
 def log(

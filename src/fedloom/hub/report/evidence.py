@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
-from fedloom.pipeline.lineage import closed
+from fedloom.pipeline.lineage import closed, run_commits
 from fedloom.pipeline.participation import Outcome, Verdict
 from fedloom.pipeline.stages.evaluate import EVALUATION
 from fedloom.pipeline.stages.gate import Gate
@@ -130,7 +130,7 @@ def collect(repository: Repository, recorder: Recorder, commit: Digest, run: str
 
     run: which of the runs that share the commit is meant; with None, the newest that ended there.
     """
-    history = list(repository.log(commit))
+    history = list(run_commits(repository, commit))
     steps = list(takewhile(lambda step: step[1].kind == "round", history))
     tip = history[0][1]
     inputs = _inputs(repository, commit)
@@ -142,7 +142,7 @@ def collect(repository: Repository, recorder: Recorder, commit: Digest, run: str
         lineage=_lineage(repository, inputs, tip.parents, history[-1][0]),
         rounds=tuple(_round(recorder, *step) for step in reversed(steps)),
         failures=tuple(_failures(recorder, history, run)),
-        fitted=_verdict(history[-1][1].facts.get("fit")),
+        fitted=_incomplete(history[-1][1].facts.get("fit")),
         evaluation=_statement(repository, commit, EVALUATION),
         gate=_statement(repository, commit, Gate.name),
         closing=closed(repository, commit, run),
@@ -186,6 +186,12 @@ def _round(recorder: Recorder, id_: Digest, commit: Commit) -> Round:
         sites=found.get("sites", {}),
         record=_record(recorder.read(id_)),
     )
+
+
+def _incomplete(fit: Mapping[str, Any] | None) -> Verdict | None:
+    """Read who took part in the fit, where somebody was missing."""
+    verdict = _verdict(fit)
+    return verdict if verdict and verdict.status != "complete" else None
 
 
 def _verdict(found: Mapping[str, Any] | None) -> Verdict | None:

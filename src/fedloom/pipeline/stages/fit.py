@@ -49,7 +49,7 @@ class FederatedFit:
         if verdict.status == "failed":
             raise RoundFailedError(f"fit: {verdict.describe()}")
         context.fitted = verdict
-        context.scaling = features.scaling(total)
+        context.scaling, context.moments = features.scaling(total), total
         without = f", without {verdict.describe()}" if verdict.missing else ""
         return f"{width} features standardised over {len(verdict.answered)} sites{without}"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from fedloom.pipeline.context import HubContext
 from fedloom.pipeline.stages.stage import Artifacts, Draft, Leaving, SiteHalf
+from fedloom.versions.protection import move
 
 
 class Register:
@@ -28,9 +29,10 @@ class Register:
         """Move the branch by compare-and-set and export the model."""
         assert context.run is not None
         assert context.spec.stages.register_ is not None
-        refs, name = context.repository.refs, f"heads/{context.spec.stages.register_.ref}"
-        current = refs.get(name)
+        repository = context.repository
+        name = f"heads/{context.spec.stages.register_.ref or repository.settings.read().branch}"
+        current = repository.refs.get(name)
         if current != context.run.tip:
-            refs.compare_and_set(name, current, context.run.tip, context.run.name)
+            move(repository, name, current, context.run.tip, context.run.name)
         context.model_file = str(context.export(context.run.tip))
         return f"{name} is now {context.run.tip[:12]}, model in {context.model_file}"

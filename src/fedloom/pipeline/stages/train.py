@@ -27,9 +27,12 @@ from fedloom.pipeline.stages.evaluate import Evaluation, measure
 from fedloom.pipeline.stages.stage import ROWS, Artifacts, Draft, Leaving, SiteHalf, renamed
 from fedloom.values import Contribution, Digest, Tensors, generator, layout
 from fedloom.versions.merging.strategy import MergeResult
-from fedloom.versions.objects import Commit, Entry, Tree, encode_tensor, encode_tree
+from fedloom.versions.objects import Commit, Entry, Input, Recipe, encode_tree, named
+from fedloom.versions.recipes import fold_recipe
 
 VERB = "train"
+MATERIALIZED = 8
+"""Every so many rounds the merged model itself is stored, where a recipe would do: it bounds what a read computes."""
 
 
 class Train:
@@ -62,27 +65,42 @@ class Train:
 
 @dataclass
 class _Fold:
-    """Hands contributions to the strategy one by one, keeping a receipt of each and nothing else."""
+    """Hands contributions to the strategy one by one; keeps a receipt of each and, where policy lets it, the bytes."""
 
     exchange: Exchange
-    receipts: list[dict[str, Any]] = field(default_factory=list)
+    context: HubContext
+    like: Mapping[str, Entry]
+    receipts: dict[str, Entry] = field(default_factory=dict)
+    inputs: list[Input] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Contribution]:
         for site, reply in self.exchange:
             tensors, weight = taken("model", reply.tensors), float(reply.tensors["rows"])
-            self.receipts.append({"site": site, "update": _tree_id(tensors), "weight": weight})
+            self.receipts[site] = self._receipt(tensors)
+            self.inputs.append(Input(site, self.receipts[site].id, weight))
             yield Contribution(site, tensors, weight)
             del reply, tensors
+
+    def _receipt(self, tensors: Tensors) -> Entry:
+        keep = self.context.spec.keep_updates
+        if keep == "hub":
+            return self.context.repository.add_tensors(tensors, self.like)
+        return Entry("tree", encode_tree(named(tensors)).id, "promised" if keep == "sites" else "opaque")
+
+    def recipe(self) -> Recipe:
+        """Say how the merged model follows from the receipts."""
+        strategy = self.context.spec.strategy
+        return fold_recipe({"use": strategy.use, **strategy.options}, self.inputs)
 
 
 def _round(context: HubContext, run: Run, number: int) -> None:
     began, clock = datetime.now(UTC), monotonic()
-    state = _part(context, run.tip, "optimizer")
-    asked = task(Message(VERB, number, {}, _base(context, run.tip)))
+    state = run.unstored.state if run.unstored else context.repository.part_tensors(run.tip, "optimizer")
+    asked = task(Message(VERB, number, {}, _base(context, run)))
     base = taken("model", wire.decode(asked.payload).tensors)  # (1) views of the task's bytes: one copy in memory
     expects = (*renamed("model", layout(base)), ROWS)
     exchange = Exchange(context.engine, asked, context.sites, expects, context.spec.participation.deadline)
-    fold = _Fold(exchange)
+    fold = _Fold(exchange, context, _entries(context, run.tip, "model"))
     merged = _merge(context, base, fold, state)  # (2)
     verdict = judge(context.spec.participation, exchange.outcomes, context.rows)  # (3)
     if verdict.status == "failed" or merged is None:
@@ -90,11 +108,11 @@ def _round(context: HubContext, run: Run, number: int) -> None:
         context.recorder.record(f"failed/{run.tip}-{number}", facts)
         raise RoundFailedError(f"round {number} of {run.name} failed: {verdict.describe()}")
     down, up, seconds = exchange.total_down, exchange.bytes_up, exchange.seconds
-    receipts = fold.receipts
+    receipts, recipe = fold.receipts, fold.recipe()
     del base, asked, exchange, fold, state  # the base and the last reply are not needed while the result is measured
     evaluation = measure(context, merged.tensors, context.scaling, number)  # (4)
     verdict = and_measured(verdict, evaluation.verdict)
-    commit = _commit(context, run, number, merged, receipts, verdict, evaluation)  # (5)
+    commit = _commit(context, run, number, merged, receipts, recipe, verdict, evaluation)  # (5)
     spent, total_up, total_down = (
         monotonic() - clock,
         sum(up.values()) + evaluation.bytes_up,
@@ -110,6 +128,7 @@ def _round(context: HubContext, run: Run, number: int) -> None:
     }
     context.recorder.record(commit, record)
     context.repository.refs.compare_and_set(run.name, run.tip, commit, f"round {number}")
+    run.unstored = None if _stores_model(context, number) else merged
     run.tip, run.round, run.partial = commit, number, run.partial or verdict.status != "complete"
     context.emit(RoundFinished(number, commit, verdict, evaluation.pooled, total_up, total_down, spent))
 
@@ -129,16 +148,17 @@ def _commit(
     run: Run,
     number: int,
     merged: MergeResult,
-    receipts: list[dict[str, Any]],
+    receipts: Mapping[str, Entry],
+    recipe: Recipe,
     verdict: Verdict,
     evaluation: Evaluation,
 ) -> Digest:
     repository = context.repository
     parts = dict(repository.tree(repository.commit(run.tip).tree))  # inputs and preprocessing stay
-    parts["model"] = repository.add_tensors(merged.tensors)
-    parts["receipts"] = repository.add_json(receipts)
+    parts["model"] = _add(context, run, number, "model", merged.tensors)
+    parts["receipts"] = repository.add_tree(receipts)
     if merged.state:
-        parts["optimizer"] = repository.add_tensors(merged.state)
+        parts["optimizer"] = _add(context, run, number, "optimizer", merged.state)
     facts = {
         **lineage.facts(context),
         "round": number,
@@ -146,22 +166,31 @@ def _commit(
         "metrics": evaluation.as_json(),
     }
     tree = repository.add_tree(parts)
-    return repository.add_commit(Commit(tree.id, (run.tip,), "round", f"{context.spec.name}: round {number}", facts))
+    message = f"{context.spec.name}: round {number}"
+    return repository.add_commit(Commit(tree.id, (run.tip,), "round", message, facts, recipe))
 
 
-def _base(context: HubContext, tip: Digest) -> dict[str, Any]:
-    model, scaling = prefixed("model", context.repository.model(tip)), prefixed("scaling", context.scaling)
-    return {**model, **scaling, "proximal_mu": np.array(context.strategy.proximal_mu)}
+def _add(context: HubContext, run: Run, number: int, part: str, tensors: Tensors) -> Entry:
+    """Store what was merged; where the hub keeps every update its name is enough, but for every eighth round."""
+    if not _stores_model(context, number):
+        return context.repository.name_tensors(tensors)
+    return context.repository.add_tensors(tensors, _entries(context, run.tip, part))
 
 
-def _part(context: HubContext, tip: Digest, name: str) -> Tensors:
-    entry = context.repository.part(tip, name)
-    return context.repository.tensors(entry.id) if entry else {}
+def _stores_model(context: HubContext, number: int) -> bool:
+    due = number % MATERIALIZED == 0 or number == context.spec.rounds
+    return context.spec.keep_updates != "hub" or due
 
 
-def _tree_id(tensors: Tensors) -> Digest:
-    """Name an update by the id its tree would have, without storing it."""
-    return encode_tree(Tree({name: Entry("tensor", encode_tensor(array).id) for name, array in tensors.items()})).id
+def _base(context: HubContext, run: Run) -> dict[str, Any]:
+    model = run.unstored.tensors if run.unstored else context.repository.model(run.tip)
+    scaling = prefixed("scaling", context.scaling)
+    return {**prefixed("model", model), **scaling, "proximal_mu": np.array(context.strategy.proximal_mu)}
+
+
+def _entries(context: HubContext, commit: Digest, part: str) -> Mapping[str, Entry]:
+    entry = context.repository.part(commit, part)
+    return context.repository.tree(entry.id) if entry else {}
 
 
 def train_site(context: SiteContext, asked: Message) -> Message:
@@ -175,5 +204,7 @@ def train_site(context: SiteContext, asked: Message) -> Message:
         training(context.spec, float(asked.tensors["proximal_mu"])),
         generator(context.spec.seed, VERB, asked.round, context.name),
     )
+    if context.keep is not None:
+        context.keep(model)
     rows = np.array(float(len(examples)))
     return Message(asked.verb, asked.round, {}, {**prefixed("model", model), "rows": rows})

@@ -1,0 +1,262 @@
+"""Recipes: a commit's model computed anew from other objects, and held to the ids its tree names.
+
+Rules: an algorithm is named with its version, so `fold/1` gives the same bytes for good: float64 sums in the order
+of the inputs. What a recipe reads may itself be absent and have a recipe: the chain is walked without recursion, and
+of the models on the way only those that are still needed are held.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from fedloom.errors import CorruptObjectError, NotFoundError
+from fedloom.values import Contribution, Digest, Tensor, Tensors
+from fedloom.versions.merging.catalog import STRATEGIES
+from fedloom.versions.objects import Commit, Entry, Input, Recipe, encode_tensor
+
+FOLD = "fold/1"
+PARTS = ("model", "optimizer")
+"""What a recipe makes; everything else of a commit is stored."""
+
+_NAMED = 8
+
+
+class Source(Protocol):
+    """Where a recipe's inputs are read."""
+
+    def commit(self, id_: Digest) -> Commit:
+        """Read a commit."""
+        ...
+
+    def tree(self, id_: Digest) -> Mapping[str, Entry]:
+        """Read a tree's entries."""
+        ...
+
+    def tensor(self, id_: Digest) -> Tensor:
+        """Read one tensor."""
+        ...
+
+    def has(self, id_: Digest) -> bool:
+        """Whether an object is here."""
+        ...
+
+
+class Algorithm(Protocol):
+    """One way to make a model of other objects."""
+
+    def needs(self, commit: Commit) -> Sequence[Digest]:
+        """Name the commits whose models it reads."""
+        ...
+
+    def make(self, id_: Digest, commit: Commit, source: Source) -> Mapping[str, Tensors]:
+        """Make the commit's parts, unchecked."""
+        ...
+
+
+class Fold:
+    """`fold/1`: a round. The strategy merges the inputs, in order, onto the first parent's model and state."""
+
+    def needs(self, commit: Commit) -> Sequence[Digest]:
+        """The model before the round."""
+        return commit.parents[:1]
+
+    def make(self, id_: Digest, commit: Commit, source: Source) -> Mapping[str, Tensors]:
+        """Merge the sites' updates again."""
+        assert commit.recipe is not None, "only a commit with a recipe is made"
+        inputs = _updates(id_, commit, source)
+        base, state = (_tensors(source, commit.parents[0], part) for part in PARTS)
+        settings = _strategy(id_, commit.recipe)
+        try:
+            merged = STRATEGIES[settings.pop("use")](**settings).merge(base, inputs, state)
+        except (KeyError, TypeError):
+            known = ", ".join(STRATEGIES)
+            raise CorruptObjectError(f"{_of(id_)} needs a strategy this fedloom lacks ({known}): upgrade it") from None
+        except ValueError as error:
+            raise CorruptObjectError(f"{_of(id_)} cannot be computed: {error}") from None
+        return {"model": merged.tensors, "optimizer": merged.state or state}
+
+
+ALGORITHMS: Mapping[str, Algorithm] = {FOLD: Fold()}
+
+
+def fold_recipe(strategy: Mapping[str, Any], inputs: Sequence[Input]) -> Recipe:
+    """Describe a round: the strategy as a pipeline file has it (`use` and options), and the updates in their order."""
+    return Recipe(FOLD, {"strategy": dict(strategy)}, tuple(inputs))
+
+
+def compute(source: Source, commit: Digest) -> dict[Digest, Tensor]:
+    """Compute a commit's model and optimizer state by its recipe, whether stored or not: read-only tensors by id.
+
+    Raises CorruptObjectError where a tensor is not what the commit names, NotFoundError where an input is not here.
+    """
+    order = _order(source, commit)
+    last = {needed: index for index, id_ in enumerate(order) for needed in _needs(source, id_)}
+    made: dict[Digest, dict[Digest, Tensor]] = {}
+    for index, id_ in enumerate(order):
+        known = source.commit(id_)
+        overlay = Overlay(source, ChainMap(*(made[needed] for needed in _needs(source, id_) if needed in made)))
+        made[id_] = _checked(id_, known, source, _algorithm(id_, known).make(id_, known, overlay))
+        for done in [past for past in made if past != commit and last.get(past, index) <= index]:
+            del made[done]
+    return made[commit]
+
+
+class Keeper(Source, Protocol):
+    """Where what was computed can be kept."""
+
+    def add_tensors(self, tensors: Tensors, like: Mapping[str, Entry] | None = None) -> Entry:
+        """Store named tensors as a tree."""
+        ...
+
+    def part_tensors(self, commit: Digest, part: str) -> dict[str, Tensor]:
+        """Read a part's tensors, computing them where need be."""
+        ...
+
+
+def materialize(keeper: Keeper, commit: Digest) -> int:
+    """Store the tensors of a commit that its recipe computes, for quick reading; gives how many were not here."""
+    absent = _absent(keeper, commit)
+    before = keeper.commit(commit).parents[:1]
+    for part in PARTS if absent else ():
+        if tensors := keeper.part_tensors(commit, part):
+            keeper.add_tensors(tensors, like=_entries(keeper, before[0], part) if before else None)
+    return len(absent)
+
+
+class Overlay:
+    """A source with some tensors that are computed and not stored."""
+
+    def __init__(self, below: Source, tensors: Mapping[Digest, Tensor]) -> None:
+        self._below = below
+        self._tensors = tensors
+        self.commit = below.commit
+        self.tree = below.tree
+
+    def tensor(self, id_: Digest) -> Tensor:
+        """Read one tensor, the computed one first."""
+        return self._tensors[id_] if id_ in self._tensors else self._below.tensor(id_)
+
+    def has(self, id_: Digest) -> bool:
+        """Whether an object is at hand."""
+        return id_ in self._tensors or self._below.has(id_)
+
+
+def _order(source: Source, tip: Digest) -> list[Digest]:
+    """List the commits to compute for `tip`, each after what it needs."""
+    order: dict[Digest, None] = {}
+    here: dict[Digest, bool] = {}
+    stack = [tip]
+    while stack:
+        at = stack[-1]
+        waiting = [id_ for id_ in _needs(source, at) if id_ not in order and not _is_here(source, id_, here)]
+        if waiting:
+            stack += waiting
+        else:
+            order.setdefault(stack.pop())
+    return list(order)
+
+
+def _needs(source: Source, id_: Digest) -> Sequence[Digest]:
+    commit = source.commit(id_)
+    return _algorithm(id_, commit).needs(commit)
+
+
+def _algorithm(id_: Digest, commit: Commit) -> Algorithm:
+    if commit.recipe is None:
+        raise NotFoundError(f"tensors of {_of(id_)} are missing from the repository: fetch them from where it was made")
+    try:
+        return ALGORITHMS[commit.recipe.algorithm]
+    except KeyError:
+        raise CorruptObjectError(
+            f"the recipe '{commit.recipe.algorithm}' of {_of(id_)} is unknown: upgrade fedloom"
+        ) from None
+
+
+def _is_here(source: Source, id_: Digest, known: dict[Digest, bool]) -> bool:
+    if id_ not in known:
+        known[id_] = not _absent(source, id_)
+    return known[id_]
+
+
+def _absent(source: Source, commit: Digest) -> set[Digest]:
+    entries = [entry for part in PARTS for entry in _entries(source, commit, part).values()]
+    return {entry.id for entry in entries if not source.has(entry.id)}
+
+
+def _entries(source: Source, commit: Digest, part: str) -> Mapping[str, Entry]:
+    entry = source.tree(source.commit(commit).tree).get(part)
+    return source.tree(entry.id) if entry else {}
+
+
+def _tensors(source: Source, commit: Digest, part: str) -> dict[str, Tensor]:
+    return {name: source.tensor(entry.id) for name, entry in _entries(source, commit, part).items()}
+
+
+def _strategy(id_: Digest, recipe: Recipe) -> dict[str, Any]:
+    settings = recipe.settings.get("strategy")
+    if not isinstance(settings, dict) or "use" not in settings:
+        raise CorruptObjectError(f"{_of(id_)} names no strategy, its recipe is broken: restore it from a copy")
+    return dict(settings)
+
+
+def _checked(id_: Digest, commit: Commit, source: Source, parts: Mapping[str, Tensors]) -> dict[Digest, Tensor]:
+    """Hold what came out to the ids in the commit's tree."""
+    tree = source.tree(commit.tree)
+    made: dict[Digest, Tensor] = {}
+    for part, tensors in parts.items():
+        if part == "optimizer" and part not in tree:
+            continue  # a commit need not keep the state
+        wanted = source.tree(tree[part].id) if part in tree else {}
+        ids = {name: encode_tensor(array).id for name, array in tensors.items()}
+        wrong = [name for name in sorted({*ids, *wanted}) if name not in wanted or ids.get(name) != wanted[name].id]
+        if wrong:
+            more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            raise CorruptObjectError(
+                f"'{part}/{wrong[0]}'{more} of {_of(id_)} does not come out of its recipe as its tree names it: "
+                "an input, the recipe or the tree was forged, or this machine computes otherwise"
+            )
+        for name, array in tensors.items():
+            array.flags.writeable = False
+            made[ids[name]] = array
+    return made
+
+
+def _updates(id_: Digest, commit: Commit, source: Source) -> Iterator[Contribution]:
+    """Read the sites' updates one by one; raises NotFoundError, before the first, naming who keeps what is not here."""
+    assert commit.recipe is not None, "only a commit with a recipe is made"
+    inputs = commit.recipe.inputs
+    missing = [part.name for part in inputs if not _update_is_here(source, part.id)]
+    if missing:
+        raise NotFoundError(_where(id_, commit, source, missing))
+    return (Contribution(part.name, _update(source, part.id), float(part.weight)) for part in inputs)
+
+
+def _update_is_here(source: Source, id_: Digest) -> bool:
+    return source.has(id_) and all(source.has(entry.id) for entry in source.tree(id_).values())
+
+
+def _update(source: Source, id_: Digest) -> dict[str, Tensor]:
+    return {name: source.tensor(entry.id) for name, entry in source.tree(id_).items()}
+
+
+def _where(id_: Digest, commit: Commit, source: Source, missing: Sequence[str]) -> str:
+    tree = source.tree(commit.tree)
+    receipts = source.tree(tree["receipts"].id) if "receipts" in tree else {}
+    keeps = {name: receipts[name].keep if name in receipts else "stored" for name in missing}
+    start = f"the model of {_of(id_)} is not stored and cannot be computed: the updates of "
+    if opaque := [name for name, keep in keeps.items() if keep == "opaque"]:
+        return f"{start}{_listed(opaque)} were never kept. Take the model from a repository that stores it"
+    if promised := [name for name, keep in keeps.items() if keep == "promised"]:
+        return f"{start}{_listed(promised)} are kept by those sites. Ask them for their updates"
+    return f"{start}{_listed(list(keeps))} are missing from the repository. Fetch them from where it was made"
+
+
+def _of(id_: Digest) -> str:
+    return f"commit {id_[:12]}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
