@@ -112,8 +112,8 @@ def _write_rows(path: Path, codes: Sequence[str], rows: int, seed: int) -> None:
 
 def run(home: Path, emit: Callable[[Event], None] | None = None, **how: Any) -> RunFinished:
     """Plan and run a project in this process."""
-    rounds, seed = how.pop("rounds", None), how.pop("seed", None)
-    return run_local(plan_local(home, rounds=rounds, seed=seed), emit or (lambda _: None), **how)
+    asked = {name: how.pop(name) for name in ("rounds", "seed", "sites") if name in how}
+    return run_local(plan_local(home, **asked), emit or (lambda _: None), **how)
 
 
 def history(home: Path, name: str = "runs/1") -> list[Digest]:

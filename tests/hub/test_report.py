@@ -124,7 +124,7 @@ stages:
   train: {learning_rate: 0.1}
   evaluate: {baselines: [pooled, local]}
   gate: {require: [accuracy >= 0.5, participation == complete]}
-  register: {ref: main}
+  register: {}
 """
 
 

@@ -23,7 +23,7 @@ STAGE_LINES = (
     "  train: {epochs: 1, batch_size: 16, learning_rate: 0.1}\n",
     "  evaluate: {baselines: [local]}\n",
     "  gate: {require: [auc >= 0.7, participation == complete]}\n",
-    "  register: {ref: main}\n",
+    "  register: {}\n",
 )
 
 

@@ -1,37 +1,40 @@
-"""`fedloom log`, `show` and `report`: what happened, read from the repository."""
+"""`fedloom log` and `report`: what happened, read from the repository."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fedloom.cli.output import bytes_text, comparison_table, console, figure, print_json
-from fedloom.errors import NotFoundError, StorageError
-from fedloom.pipeline.lineage import RUNS, closed, run_numbers
+from fedloom.cli.opening import open_repository
+from fedloom.cli.output import bytes_text, console, figure, print_json
+from fedloom.cli.telling import answered, by_commit, commit_json, main_metric, measured, newest, refs_of, state
+from fedloom.errors import NotFoundError, StorageError, nearest
+from fedloom.pipeline.lineage import RUNS
 from fedloom.telemetry.recorder import Recorder
 from fedloom.values import Digest
+from fedloom.versions.history import ordered
 from fedloom.versions.objects import Commit
+from fedloom.versions.refs import Move, is_ref_name
 from fedloom.versions.repository import Repository
 
 _LOG = ("commit", "round", "sites", "loss", "auc", "rmse", "up", "when", "refs")
 
 
 def print_log(folder: Path, name: str | None, *, as_json: bool) -> None:
-    """Print the history of a commit, newest first."""
-    repository = _open(folder)
+    """Print the history of a commit along first parents, newest first."""
+    repository = open_repository(folder)
     recorder = Recorder(repository.store)
-    tip = repository.resolve(name or _newest_run(repository))
+    tip = repository.resolve(name or newest(repository))
+    refs = by_commit(refs_of(repository))
     if as_json:
         for id_, commit in repository.log(tip):
-            print_json({"commit": id_, **_commit_json(commit), "record": recorder.read(id_)})
+            named = {"refs": refs.get(id_, [])}
+            print_json({"commit": id_, **commit_json(commit), "record": recorder.read(id_), **named})
         return
-    refs = _refs_by_commit(repository)
     rows = [_log_row(id_, commit, recorder.read(id_), refs) for id_, commit in repository.log(tip)]
     used = [heading for index, heading in enumerate(_LOG) if any(str(row[index]) for row in rows)]
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -43,94 +46,100 @@ def print_log(folder: Path, name: str | None, *, as_json: bool) -> None:
     console().print(table)
 
 
-def print_refs(folder: Path, *, as_json: bool) -> None:
-    """Print where branches and runs point."""
-    repository = _open(folder)
-    names = repository.refs.names("heads/") + [f"{RUNS}{number}" for number in run_numbers(repository)]
-    found = {name: repository.refs.get(name) for name in names}
+def print_site(folder: Path, name: str | None, site: str, *, as_json: bool) -> None:
+    """Print the rounds in which a site took part, of all the history that led to a commit, newest first."""
+    repository = open_repository(folder)
+    tip = repository.resolve(name or newest(repository))
+    history = list(ordered([tip], repository.commit))
+    rounds = [{"commit": i, **told} for i, commit in history if (told := _took_part(repository, commit, site))]
+    if not rounds:
+        known = {part["site"] for _, commit in history for part in _sites(commit)}
+        raise NotFoundError(f"site '{site}' took part in no round of {tip[:12]}: {nearest(site, known)}")
     if as_json:
-        print_json(found)
+        for one in rounds:
+            print_json(one)
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("ref", "commit", "state"):
-        table.add_column(heading)
-    for name, id_ in found.items():
-        assert id_ is not None
-        table.add_row(name, id_[:12], _state(repository, id_, name))
+    names = by_commit(refs_of(repository))
+    table = _table("commit", "round", "weight", "update", "metric", "refs")
+    for one in rounds:
+        id_ = Digest(one["commit"])
+        metric = main_metric(measured(repository, id_, repository.commit(id_)))
+        weight, update = f"{one['weight']:.1%}", f"{one['keep']} {one['update'][:12]}" if one["update"] else "none"
+        table.add_row(Text(id_[:12], "cyan"), str(one["round"]), weight, update, metric, " ".join(names.get(id_, [])))
     console().print(table)
 
 
-def print_commit(folder: Path, name: str | None, *, as_json: bool) -> None:
-    """Print one commit: who took part, what it measured, what it is made of."""
-    repository = _open(folder)
-    name = name or _newest_run(repository)
-    id_ = repository.resolve(name)
-    commit, record = repository.commit(id_), Recorder(repository.store).read(id_)
-    evaluation, gate = repository.attestation(id_, "evaluation"), repository.attestation(id_, "gate")
-    tree = {part: entry.id for part, entry in repository.tree(commit.tree).items()}
-    inputs = {part: entry.id for part, entry in repository.tree(tree["inputs"]).items()} if "inputs" in tree else {}
+def _took_part(repository: Repository, commit: Commit, site: str) -> dict[str, Any] | None:
+    """Say with what weight a site's update counted in a round, and where its bytes are; None where it did not."""
+    part = next((p for p in _sites(commit) if p["site"] == site and p["status"] == "answered"), None)
+    if part is None:
+        return None
+    receipts = repository.tree(commit.tree).get("receipts")
+    receipt = repository.tree(receipts.id).get(site) if receipts and receipts.kind == "tree" else None
+    update = {"update": receipt.id, "keep": receipt.keep} if receipt else {"update": None, "keep": None}
+    return {"round": commit.facts.get("round"), "weight": part["weight"], **update}
+
+
+def _sites(commit: Commit) -> list[dict[str, Any]]:
+    if commit.kind != "round":
+        return []
+    found: list[dict[str, Any]] = commit.facts.get("participation", {}).get("sites", [])
+    return found
+
+
+def print_refs(folder: Path, *, as_json: bool) -> None:
+    """Print where branches, tags and runs point, since when and why."""
+    repository = open_repository(folder)
+    told = dict(_ref_facts(repository))
     if as_json:
-        said = {"evaluation": evaluation.body if evaluation else None, "gate": gate.body if gate else None}
-        body = {
-            "commit": id_,
-            **_commit_json(commit),
-            "parts": tree,
-            "inputs": inputs,
-            "record": record,
-            **said,
-        }
-        print_json(body)
+        print_json(told)
         return
-    out = console()
-    out.print(Text.assemble(("commit ", "dim"), (id_, "bold")))
-    out.print(Text.assemble(("parent ", "dim"), ", ".join(commit.parents) or "none"))
-    out.print(f"{commit.message}, {_state(repository, id_, name)}")
-    _print_round(out, commit, record)
-    measured = evaluation.body if evaluation else {"federated": commit.facts.get("metrics", {"pooled": {}})}
-    if measured["federated"]["pooled"]:
-        out.print()
-        out.print(comparison_table(measured))
-    if gate:
-        _print_gate(out, gate.body)
-    _print_notes(out, json.loads(repository.blob(tree["notes"])) if "notes" in tree else [])
-    out.print("\nmade from")
-    parts = Table(box=None, show_header=False, pad_edge=False)
-    for part, entry in {**tree, **{f"inputs/{key}": value for key, value in inputs.items()}}.items():
-        parts.add_row(part, Text(entry[:16], style="dim"))
-    out.print(parts)
+    table = _table("ref", "commit", "state", "kind", "moved", "why")
+    for name, ref in told.items():
+        table.add_row(name, ref["commit"][:12], ref["state"], ref["kind"], _when(ref["moved"]), ref["why"])
+    console().print(table)
 
 
-def _print_round(out: Console, commit: Commit, record: Mapping[str, Any]) -> None:
-    if record:
-        traffic = f"{bytes_text(record['bytes_up'])} up, {bytes_text(record['bytes_down'])} down"
-        out.print(f"{record['began']}, {record['seconds']:.2f} s on {record['engine']}, {traffic}")
-    participation = commit.facts.get("participation")
-    if participation:
-        why = f", {participation['reason']}" if participation["reason"] else ""
-        out.print(f"\nparticipation: {participation['status']}{why}")
-        out.print(_participation_table(participation, dict(record)))
+def _ref_facts(repository: Repository) -> Iterator[tuple[str, dict[str, str]]]:
+    for name, id_ in refs_of(repository).items():
+        last = repository.refs.log(name)[-1]
+        kind = repository.commit(id_).kind
+        told = {"commit": id_, "state": state(repository, id_, name), "kind": kind}
+        yield name, {**told, "moved": last.when, "why": last.why}
 
 
-def _print_gate(out: Console, gate: Mapping[str, Any]) -> None:
-    out.print(f"\ngate: {'passed' if gate['passed'] else 'refused'}")
-    for rule in gate["rules"]:
-        value = rule["value"] if isinstance(rule["value"], str) else figure(rule["value"])
-        out.print(f"  {'holds ' if rule['holds'] else 'BROKEN'} {rule['rule']} (it is {value})")
+def print_reflog(folder: Path, name: str, *, as_json: bool) -> None:
+    """Print every move of a ref, newest first, also of one that is deleted."""
+    repository = open_repository(folder)
+    ref, moves = _moves(repository, name)
+    if as_json:
+        for move in reversed(moves):
+            print_json({"ref": ref, "commit": move.target, "moved": move.when, "why": move.why})
+        return
+    table = _table("commit", "moved", "why")
+    for move in reversed(moves):
+        table.add_row(Text(move.target[:12] if move.target else "deleted", "cyan"), _when(move.when), move.why)
+    console().print(table)
 
 
-def _print_notes(out: Console, notes: Sequence[Mapping[str, str]]) -> None:
-    if notes:
-        out.print("\nwhat the contract checks noted")
-    for note in notes:
-        out.print(f"  {note['site']}: {note['note']}")
+def _moves(repository: Repository, name: str) -> tuple[str, list[Move]]:
+    remote, _, rest = name.partition("/")
+    for ref in (name, f"heads/{name}", f"tags/{name}", f"remotes/{remote}/heads/{rest}"):
+        if not is_ref_name(ref):
+            continue
+        try:
+            return ref, repository.refs.log(ref)
+        except NotFoundError:
+            continue
+    raise NotFoundError(f"there never was a ref '{name}': {nearest(name, refs_of(repository)) or 'there is none yet'}")
 
 
 def write_report(folder: Path, name: str | None, path: Path) -> None:
     """Write the HTML report of a run up to a commit."""
     from fedloom.hub.report import collect, render
 
-    repository = _open(folder)
-    name = name or _newest_run(repository)
+    repository = open_repository(folder)
+    name = name or newest(repository)
     id_ = repository.resolve(name)
     page = render(collect(repository, Recorder(repository.store), id_, name if name.startswith(RUNS) else None))
     try:
@@ -140,73 +149,24 @@ def write_report(folder: Path, name: str | None, path: Path) -> None:
     console().print(f"report of {id_[:12]}: {path}")
 
 
-def _open(folder: Path) -> Repository:
-    if not Repository.exists_at(folder):
-        where = folder.resolve()
-        raise NotFoundError(f"{where} has no history yet: `fedloom run` makes one, -C FOLDER looks elsewhere")
-    return Repository.at(folder)
-
-
-def _newest_run(repository: Repository) -> str:
-    numbers = run_numbers(repository)
-    if not numbers:
-        raise NotFoundError("there is no run yet: start one with `fedloom run`")
-    return f"{RUNS}{numbers[-1]}"
-
-
-def _refs_by_commit(repository: Repository) -> dict[Digest, list[str]]:
-    found: dict[Digest, list[str]] = {}
-    for name in repository.refs.names("heads/") + repository.refs.names(RUNS):
-        target = repository.refs.get(name)
-        if target:
-            found.setdefault(target, []).append(name)
-    return found
-
-
-def _log_row(id_: Digest, commit: Commit, record: dict[str, Any], refs: dict[Digest, list[str]]) -> list[Any]:
-    participation = commit.facts.get("participation")
-    sites: str | Text = ""
-    if participation:
-        answered = sum(site["status"] == "answered" for site in participation["sites"])
-        partial = participation["status"] != "complete"
-        sites = Text(f"{answered}/{len(participation['sites'])}", style="yellow" if partial else "")
-    measured = commit.facts.get("metrics", {}).get("pooled", {})
-    figures = [figure(measured[name]) if name in measured else "" for name in ("loss", "auc", "rmse")]
+def _log_row(id_: Digest, commit: Commit, record: dict[str, Any], refs: Mapping[Digest, list[str]]) -> list[Any]:
+    pooled = commit.facts.get("metrics", {}).get("pooled", {})
+    figures = [figure(pooled[name]) if name in pooled else "" for name in ("loss", "auc", "rmse")]
     up = bytes_text(record["bytes_up"]) if record else ""
-    when = record["began"][5:16].replace("T", " ") if record else ""
+    when = _when(record["began"])[5:] if record else ""
     names = Text(" ".join(refs.get(id_, [])), style="green")
-    return [
-        Text(id_[:12], style="cyan"),
-        str(commit.facts.get("round", "")),
-        sites,
-        *figures,
-        up,
-        when,
-        names,
-    ]
+    number = str(commit.facts.get("round", "" if commit.kind == "round" else commit.kind))
+    return [Text(id_[:12], style="cyan"), number, answered(commit), *figures, up, when, names]
 
 
-def _participation_table(participation: dict[str, Any], record: dict[str, Any]) -> Table:
+def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("site", "status", "weight", "seconds", "up", "reason"):
-        table.add_column(heading, justify="right" if heading in ("weight", "seconds", "up") else "left")
-    for site in participation["sites"]:
-        told = record.get("sites", {}).get(site["site"], {})
-        seconds = f"{told['seconds']:.3f}" if told else ""
-        up = bytes_text(told["bytes_up"]) if told else ""
-        table.add_row(site["site"], site["status"], f"{site['weight']:.1%}", seconds, up, site["reason"])
+    for heading in headings:
+        numbers = heading in ("round", "weight")
+        table.add_column(heading, justify="right" if numbers else "left", no_wrap=heading not in ("why", "refs"))
     return table
 
 
-def _state(repository: Repository, id_: Digest, name: str) -> str:
-    ended = closed(repository, id_, name if name.startswith(RUNS) else None)
-    if ended:
-        return f"end of {ended['ref']}, {ended['status']}"
-    gate = repository.attestation(id_, "gate")
-    if gate and not gate.body["passed"]:
-        return "refused by the gate"
-    return "not ended" if name.startswith(RUNS) else "a commit of a run"
-
-
-def _commit_json(commit: Commit) -> dict[str, Any]:
-    return {"kind": commit.kind, "message": commit.message, "parents": list(commit.parents), **commit.facts}
+def _when(moment: str) -> str:
+    """Write an ISO time to the minute."""
+    return moment[:16].replace("T", " ")

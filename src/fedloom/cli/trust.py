@@ -136,7 +136,7 @@ def _lines(verdict: Verdict) -> Iterator[Text | str]:
         told = [f"{number} {_WHY[reason]}" for reason, number in verdict.absent.items()]
         yield f"not here, and need not be: {', '.join(told)}"
     if verdict.rounds:
-        yield f"rounds: {_rounds(verdict)}"
+        yield f"models: {_rounds(verdict)}"
     yield f"statements: {verdict.attestations}; signatures: {_signatures(verdict)}"
     if verdict.ok:
         yield Text("verified", style="bold green")

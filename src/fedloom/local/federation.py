@@ -34,7 +34,7 @@ from fedloom.site.dataset import CsvData
 from fedloom.site.kept import KeptUpdates
 from fedloom.site.outbox import Outbox
 from fedloom.telemetry.recorder import Recorder
-from fedloom.values import Buffer, Digest, Tensors
+from fedloom.values import Buffer, Digest
 from fedloom.versions.content import Content
 from fedloom.versions.repository import FOLDER, Repository
 from fedloom.versions.store import Store
@@ -88,7 +88,7 @@ class LocalSites:
         return {
             name: SiteAgent(
                 SiteContext(
-                    name, self.spec, contract, learner, CsvData(self.folder / path, contract), self._keeper(name)
+                    name, self.spec, contract, learner, CsvData(self.folder / path, contract), self._kept(name)
                 ),
                 Outbox(site_folder(self.folder, name) / "outbox.jsonl"),
             )
@@ -102,9 +102,7 @@ class LocalSites:
         context = PooledRows("pooled", self.spec, first.contract, first.learner, first.data, members=members)
         return SiteAgent(context, Outbox(None))
 
-    def _keeper(self, name: str) -> Callable[[Tensors], None] | None:
-        if self.spec.keep_updates != "sites":
-            return None
+    def _kept(self, name: str) -> KeptUpdates:
         return KeptUpdates(Content(Store.on_disk(site_folder(self.folder, name))))
 
     def __getstate__(self) -> dict[str, object]:

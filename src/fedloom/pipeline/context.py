@@ -35,6 +35,18 @@ class SiteData(Protocol):
         ...
 
 
+class Kept(Protocol):
+    """The updates a site sent and keeps."""
+
+    def keep(self, update: Tensors) -> None:
+        """Keep one."""
+        ...
+
+    def find(self, id_: Digest) -> Tensors | None:
+        """Find one by the id in its receipt; None when it is not here."""
+        ...
+
+
 @dataclass(frozen=True)
 class SiteContext:
     """What the site half of a stage works with."""
@@ -44,8 +56,8 @@ class SiteContext:
     contract: Contract
     learner: Learner
     data: SiteData
-    keep: Callable[[Tensors], None] | None = None
-    """Keeps an update at the site, for a hub that asks for it later; None where the site keeps none."""
+    kept: Kept | None = None
+    """Where the site keeps the updates it sent, for a hub that asks for one later."""
 
     @cached_property
     def parts(self) -> Parts:

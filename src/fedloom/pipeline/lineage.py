@@ -130,21 +130,25 @@ def run_numbers(repository: Repository) -> list[int]:
     return sorted(int(number) for number in found if number.isdigit())
 
 
-def _inputs(context: HubContext) -> dict[str, Entry]:
-    repository, spec = context.repository, context.spec
-    settings = spec.model_dump(mode="json", by_alias=True, exclude={"rounds", "sites", "merge"})
-    environment = {
+def environment() -> dict[str, str]:
+    """Name what the last bits of a result depend on beside the code."""
+    return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "numpy": np.__version__,
         "blas": _blas(),
     }
+
+
+def _inputs(context: HubContext) -> dict[str, Entry]:
+    repository, spec = context.repository, context.spec
+    settings = spec.model_dump(mode="json", by_alias=True, exclude={"rounds", "sites", "merge"})
     return {
         "contract": repository.add_blob(context.contract.text),
         "pipeline": repository.add_json(settings),
         "code": repository.add_json({"fedloom": __version__, **context.code}),
         "source": repository.add_tree({name: repository.add_blob(text) for name, text in context.sources.items()}),
-        "environment": repository.add_json(environment),
+        "environment": repository.add_json(environment()),
         "sites": repository.add_json({site: dict(context.site_inputs[site]) for site in context.sites}),
     }
 

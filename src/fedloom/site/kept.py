@@ -8,20 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fedloom.values import Tensors
+from fedloom.errors import NotFoundError
+from fedloom.values import Digest, Tensors
 from fedloom.versions.content import Content
 from fedloom.versions.objects import Entry
 
 
 class KeptUpdates:
-    """Stores every update it is given; the ids are those in the receipts of the round's commit."""
+    """The updates of one site, by the id its receipt names."""
 
     def __init__(self, content: Content) -> None:
         self._content = content
         self._before: Mapping[str, Entry] = {}
 
-    def __call__(self, update: Tensors) -> None:
+    def keep(self, update: Tensors) -> None:
         """Keep one update."""
         tree = self._content.add_tensors(update, self._before)
         self._content.database.flush()
         self._before = self._content.tree(tree.id)
+
+    def find(self, id_: Digest) -> Tensors | None:
+        """Find an update; None when it is not here (any more)."""
+        try:
+            return self._content.tensors(id_)
+        except NotFoundError:
+            return None

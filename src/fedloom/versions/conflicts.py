@@ -7,13 +7,20 @@ so a merge is one commit in the history however often it was worked on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Any
 
-from fedloom.errors import ConflictError
+from fedloom.errors import ConflictError, NotFoundError, nearest
 from fedloom.values import Digest
 from fedloom.versions.content import Content
-from fedloom.versions.objects import Conflict, Entry
+from fedloom.versions.merge_bench import Bench
+from fedloom.versions.merge_recipe import plan_of
+from fedloom.versions.merge_settling import settle
+from fedloom.versions.merge_sides import DROPPED, flat, side_of, stacked
+from fedloom.versions.merging.rules import MODEL
+from fedloom.versions.objects import Commit, Conflict, Entry, Recipe
 
-_WITHOUT = ("receipts",)
 _NAMED = 3
 
 
@@ -24,7 +31,7 @@ def open_conflicts(content: Content, commit: Digest) -> dict[str, Conflict]:
 
 
 def require_clean(content: Content, commit: Digest) -> None:
-    """Raise ConflictError when a commit has open conflicts: no protected ref may point to it, and nothing build on it."""
+    """Raise ConflictError when a commit has open conflicts: no protected ref may point to it."""
     paths = sorted(path for path, _ in _conflicts(content, commit))
     if not paths:
         return
@@ -35,9 +42,57 @@ def require_clean(content: Content, commit: Digest) -> None:
     )
 
 
+def resolve(content: Content, commit: Digest, pattern: str, take: str) -> Digest:
+    """Settle the conflicts that a path or glob fits and give the commit in which they are settled; it moves no ref.
+
+    take: ours, theirs, base, a head's number or a branch strategy. Raises NotFoundError where nothing fits, SpecError
+    and VersionsError as `settle` does; then nothing is settled.
+    """
+    known = content.commit(commit)
+    waiting = open_conflicts(content, commit)
+    chosen = [path for path in waiting if _fits(path, pattern)]
+    if not chosen:
+        told = nearest(pattern, waiting) if waiting else "none is open"
+        raise NotFoundError(f"no open conflict at '{pattern}' in {commit[:12]}; {told}")
+    bench = Bench(content, content.database)
+    heads = [part.id for part in known.recipe.inputs] if known.recipe else []
+    weights = plan_of(known.recipe).weights if known.recipe else ()
+    sides = [side_of(content, head) for head in heads]
+    parts = content.tree(known.tree)
+    entries, names = flat(content, parts)
+    for path in chosen:
+        conflict = waiting[path]
+        where, entry = settle(bench, conflict, take, weights or (1.0,) * len(conflict.heads), sides)
+        del entries[path]
+        if entry is not None:
+            names[where] = names[path] if where == path else (*names[path][:-1], where.removeprefix(MODEL))
+            entries[where] = entry
+    tree = stacked(entries, names, content.add_tree)
+    return content.add_commit(_settled(known, tree.id, dict.fromkeys(chosen, take)))
+
+
+def _settled(commit: Commit, tree: Digest, taken: Mapping[str, str]) -> Commit:
+    """Say in facts and recipe what a person decided."""
+    facts = dict(commit.facts)
+    if "merge" in facts:
+        counts = dict(facts["merge"].get("outcomes", {}))
+        counts["conflict"] = counts.get("conflict", 0) - len(taken)
+        counts["resolved"] = counts.get("resolved", 0) + len(taken)
+        facts["merge"] = {**facts["merge"], "outcomes": {name: count for name, count in counts.items() if count > 0}}
+    recipe = commit.recipe
+    if recipe is not None:
+        settings: dict[str, Any] = {**recipe.settings, "settled": {**recipe.settings.get("settled", {}), **taken}}
+        recipe = Recipe(recipe.algorithm, settings, recipe.inputs)
+    return replace(commit, tree=tree, facts=facts, recipe=recipe)
+
+
+def _fits(path: str, pattern: str) -> bool:
+    return any(fnmatchcase(name, pattern) or name == pattern for name in (path, path.removeprefix(MODEL)))
+
+
 def _conflicts(content: Content, commit: Digest) -> Iterator[tuple[str, Entry]]:
     parts = content.tree(content.commit(commit).tree)
-    yield from _below(content, "", {name: entry for name, entry in parts.items() if name not in _WITHOUT})
+    yield from _below(content, "", {name: entry for name, entry in parts.items() if name not in DROPPED})
 
 
 def _below(content: Content, prefix: str, entries: Mapping[str, Entry]) -> Iterator[tuple[str, Entry]]:

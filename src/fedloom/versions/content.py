@@ -15,6 +15,7 @@ from fedloom.versions import objects, recipes, revisions
 from fedloom.versions.database import Database
 from fedloom.versions.history import first_parents
 from fedloom.versions.objects import Attestation, Commit, Conflict, Encoded, Entry, Kind, Tree
+from fedloom.versions.parallel import spread
 from fedloom.versions.refs import Refs
 from fedloom.versions.settings import SettingsFile
 from fedloom.versions.store import Store
@@ -37,11 +38,12 @@ class Content:
         like: the tree they come from, such as the model before; stored as differences to it they take less room.
         """
         before = like or {}
-        entries = {}
-        for name, array in tensors.items():
+
+        def add(name: str) -> Entry:
             earlier = before[name].id if name in before else None
-            entries[name] = self._put("tensor", objects.encode_tensor(array), earlier)
-        return self.add_tree(entries)
+            return self._put("tensor", objects.encode_tensor(tensors[name]), earlier)
+
+        return self.add_tree(dict(zip(tensors, spread(add, tensors), strict=True)))
 
     def name_tensors(self, tensors: Tensors) -> Entry:
         """Store the tree that names tensors, and not the tensors: a recipe computes them when they are asked for."""
@@ -94,7 +96,7 @@ class Content:
 
     def tensors(self, id_: Digest) -> dict[str, Tensor]:
         """Read all tensors of a tree, as read-only arrays."""
-        return {name: objects.decode_tensor(self.database.get(entry.id)) for name, entry in self.tree(id_).items()}
+        return self._tensors(self.tree(id_))
 
     def tensor(self, id_: Digest) -> Tensor:
         """Read one tensor, as a read-only array."""
@@ -127,7 +129,7 @@ class Content:
         if part in recipes.PARTS and self.commit(commit).recipe and not all(self.has(e.id) for e in entries.values()):
             made = recipes.compute(self, commit)
             return {name: made[found.id] for name, found in entries.items()}
-        return {name: self.tensor(found.id) for name, found in entries.items()}
+        return self._tensors(entries)
 
     def has(self, id_: Digest) -> bool:
         """Whether an object is here; its bytes are not read."""
@@ -152,6 +154,9 @@ class Content:
 
     def _is_commit(self, id_: Digest) -> bool:
         return objects.kind_of(self.database.get(id_)) == "commit"
+
+    def _tensors(self, entries: Mapping[str, Entry]) -> dict[str, Tensor]:
+        return dict(zip(entries, spread(lambda entry: self.tensor(entry.id), entries.values()), strict=True))
 
     def _put(self, kind: Kind, encoded: Encoded, like: Digest | None = None) -> Entry:
         self.database.put(encoded, like)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from fedloom.errors import CorruptObjectError, NotFoundError
 from fedloom.values import Contribution, Digest, Tensor, Tensors
+from fedloom.versions.merge_recipe import MERGE, Merge
 from fedloom.versions.merging.catalog import STRATEGIES
 from fedloom.versions.objects import Commit, Entry, Input, Recipe, encode_tensor
 
@@ -38,6 +39,10 @@ class Source(Protocol):
         """Read one tensor."""
         ...
 
+    def blob(self, id_: Digest) -> bytes:
+        """Read a blob."""
+        ...
+
     def has(self, id_: Digest) -> bool:
         """Whether an object is here."""
         ...
@@ -46,7 +51,7 @@ class Source(Protocol):
 class Algorithm(Protocol):
     """One way to make a model of other objects."""
 
-    def needs(self, commit: Commit) -> Sequence[Digest]:
+    def needs(self, commit: Commit, source: Source) -> Sequence[Digest]:
         """Name the commits whose models it reads."""
         ...
 
@@ -58,7 +63,7 @@ class Algorithm(Protocol):
 class Fold:
     """`fold/1`: a round. The strategy merges the inputs, in order, onto the first parent's model and state."""
 
-    def needs(self, commit: Commit) -> Sequence[Digest]:
+    def needs(self, commit: Commit, source: Source) -> Sequence[Digest]:  # noqa: ARG002 - the Protocol's signature
         """The model before the round."""
         return commit.parents[:1]
 
@@ -78,7 +83,7 @@ class Fold:
         return {"model": merged.tensors, "optimizer": merged.state or state}
 
 
-ALGORITHMS: Mapping[str, Algorithm] = {FOLD: Fold()}
+ALGORITHMS: Mapping[str, Algorithm] = {FOLD: Fold(), MERGE: Merge()}
 
 
 def fold_recipe(strategy: Mapping[str, Any], inputs: Sequence[Input]) -> Recipe:
@@ -117,7 +122,7 @@ class Keeper(Source, Protocol):
 
 def materialize(keeper: Keeper, commit: Digest) -> int:
     """Store the tensors of a commit that its recipe computes, for quick reading; gives how many were not here."""
-    absent = _absent(keeper, commit)
+    absent = unstored(keeper, commit)
     before = keeper.commit(commit).parents[:1]
     for part in PARTS if absent else ():
         if tensors := keeper.part_tensors(commit, part):
@@ -133,6 +138,7 @@ class Overlay:
         self._tensors = tensors
         self.commit = below.commit
         self.tree = below.tree
+        self.blob = below.blob
 
     def tensor(self, id_: Digest) -> Tensor:
         """Read one tensor, the computed one first."""
@@ -160,7 +166,7 @@ def _order(source: Source, tip: Digest) -> list[Digest]:
 
 def _needs(source: Source, id_: Digest) -> Sequence[Digest]:
     commit = source.commit(id_)
-    return _algorithm(id_, commit).needs(commit)
+    return _algorithm(id_, commit).needs(commit, source)
 
 
 def _algorithm(id_: Digest, commit: Commit) -> Algorithm:
@@ -176,11 +182,12 @@ def _algorithm(id_: Digest, commit: Commit) -> Algorithm:
 
 def _is_here(source: Source, id_: Digest, known: dict[Digest, bool]) -> bool:
     if id_ not in known:
-        known[id_] = not _absent(source, id_)
+        known[id_] = not unstored(source, id_)
     return known[id_]
 
 
-def _absent(source: Source, commit: Digest) -> set[Digest]:
+def unstored(source: Source, commit: Digest) -> set[Digest]:
+    """List the tensors of a commit's model and optimizer state that are not here: a recipe makes them, or a fetch."""
     entries = [entry for part in PARTS for entry in _entries(source, commit, part).values()]
     return {entry.id for entry in entries if not source.has(entry.id)}
 
@@ -208,7 +215,8 @@ def _checked(id_: Digest, commit: Commit, source: Source, parts: Mapping[str, Te
     for part, tensors in parts.items():
         if part == "optimizer" and part not in tree:
             continue  # a commit need not keep the state
-        wanted = source.tree(tree[part].id) if part in tree else {}
+        named = source.tree(tree[part].id) if part in tree else {}
+        wanted = {name: entry for name, entry in named.items() if entry.kind == "tensor"}  # the rest is open conflicts
         ids = {name: encode_tensor(array).id for name, array in tensors.items()}
         wrong = [name for name in sorted({*ids, *wanted}) if name not in wanted or ids.get(name) != wanted[name].id]
         if wrong:

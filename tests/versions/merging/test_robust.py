@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedloom.values import Contribution
-from fedloom.versions.merging.robust import STACKED, CoordinateMedian, Krum, MultiKrum, TrimmedMean
+from fedloom.versions.merging.coordinates import STACKED
+from fedloom.versions.merging.robust import CoordinateMedian, Krum, MultiKrum, TrimmedMean
 from tests.suites.merge_strategy import BASE, MergeStrategySuite, contributions, digest
 
 

@@ -23,6 +23,7 @@ from fedloom.pipeline.context import HubContext, Run, SiteContext, training
 from fedloom.pipeline.events import RoundFinished
 from fedloom.pipeline.exchange import Exchange, prefixed, taken, task
 from fedloom.pipeline.participation import Verdict, and_measured, judge
+from fedloom.pipeline.stages import recall
 from fedloom.pipeline.stages.evaluate import Evaluation, measure
 from fedloom.pipeline.stages.stage import ROWS, Artifacts, Draft, Leaving, SiteHalf, renamed
 from fedloom.values import Contribution, Digest, Tensors, generator, layout
@@ -44,8 +45,8 @@ class Train:
     makes: Artifacts = ("model",)
 
     def answers(self) -> Mapping[str, SiteHalf]:
-        """Answer `train`."""
-        return {VERB: train_site}
+        """Answer `train`, and `recall` for an update of an earlier round."""
+        return {VERB: train_site, recall.VERB: recall.recall_site}
 
     def leaving(self, draft: Draft) -> Iterator[Leaving]:
         """Leave the site's model after training and its number of training rows, every round."""
@@ -204,7 +205,7 @@ def train_site(context: SiteContext, asked: Message) -> Message:
         training(context.spec, float(asked.tensors["proximal_mu"])),
         generator(context.spec.seed, VERB, asked.round, context.name),
     )
-    if context.keep is not None:
-        context.keep(model)
+    if context.kept is not None and context.spec.keep_updates == "sites":
+        context.kept.keep(model)
     rows = np.array(float(len(examples)))
     return Message(asked.verb, asked.round, {}, {**prefixed("model", model), "rows": rows})

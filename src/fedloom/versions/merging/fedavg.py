@@ -2,7 +2,7 @@
 
 Rules: contributions are folded one at a time and none is held. Sums are float64, taken block by block, so
 folding needs the sums (twice a float32 model) and two blocks; at the end each is freed as it is converted.
-Integers and booleans round to nearest, halves to even; integers beyond 2**53 lose their last digits.
+Integers beyond 2**53 lose their last digits.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedloom.values import Contribution, Tensor, Tensors, tensor_spec
+from fedloom.versions.merging.coordinates import narrowed
 from fedloom.versions.merging.strategy import MergeResult
 
 BLOCK = 1 << 16
@@ -84,13 +85,6 @@ def drained(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """Hand over each tensor and forget it, so that it is freed as soon as the caller is done with it."""
     for name in tuple(tensors):
         yield name, tensors.pop(name)
-
-
-def narrowed(values: Tensor, like: Tensor) -> Tensor:
-    """Convert float64 values, which may be overwritten, to the dtype of `like`."""
-    if like.dtype.kind != "f":
-        np.rint(values, out=values)
-    return values.astype(like.dtype, copy=False)
 
 
 def _add(sum_: Tensor, array: Tensor, weight: float, scratch: Tensor) -> None:

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedloom.values import Contribution, Tensor, Tensors
-from fedloom.versions.merging.fedavg import checked, drained, narrowed, weighted_sum
+from fedloom.values import Contribution, Tensor, Tensors, is_floating
+from fedloom.versions.merging.coordinates import narrowed
+from fedloom.versions.merging.fedavg import checked, drained, weighted_sum
 from fedloom.versions.merging.strategy import MergeResult
 
 
@@ -54,7 +55,7 @@ class _HubOptimizer(ABC):
         moments: dict[str, Tensor] = {"step": np.array(step, dtype=np.int64)}
         for name, sum_ in drained(sums):
             start, mean = base[name], np.divide(sum_, total, out=sum_)
-            if start.dtype.kind == "f":
+            if is_floating(start):
                 m, v = self._moments(name, np.subtract(mean, start, out=mean), state)
                 if self.beta_1:
                     moments[f"m/{name}"] = m

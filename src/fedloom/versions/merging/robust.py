@@ -15,11 +15,9 @@ from functools import partial
 import numpy as np
 
 from fedloom.values import Contribution, Tensor, Tensors
-from fedloom.versions.merging.fedavg import checked, narrowed, weighted_mean
+from fedloom.versions.merging.coordinates import by_coordinate, stacks
+from fedloom.versions.merging.fedavg import checked, weighted_mean
 from fedloom.versions.merging.strategy import MergeResult
-
-STACKED = 1 << 18
-"""Numbers, over all sites, that are compared at once: 2 MiB of float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class CoordinateMedian:
     def merge(self, base: Tensors, contributions: Iterable[Contribution], state: Tensors) -> MergeResult:  # noqa: ARG002 - the Protocol's signature
         """Take medians; keeps no state. Raises ValueError as `checked` does."""
         held = [contribution.tensors for contribution in checked(base, contributions, self.minimum)]
-        return MergeResult(_by_coordinate(base, held, partial(_trimmed_mean, cut=(len(held) - 1) // 2)))
+        return MergeResult(_by_coordinate(base, held, partial(trimmed_mean, cut=(len(held) - 1) // 2)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class TrimmedMean:
     def merge(self, base: Tensors, contributions: Iterable[Contribution], state: Tensors) -> MergeResult:  # noqa: ARG002 - the Protocol's signature
         """Take trimmed means; keeps no state. Raises ValueError as `checked` does."""
         held = [contribution.tensors for contribution in checked(base, contributions, self.minimum)]
-        return MergeResult(_by_coordinate(base, held, partial(_trimmed_mean, cut=int(self.beta * len(held)))))
+        return MergeResult(_by_coordinate(base, held, partial(trimmed_mean, cut=int(self.beta * len(held)))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ class Krum:
     def merge(self, base: Tensors, contributions: Iterable[Contribution], state: Tensors) -> MergeResult:  # noqa: ARG002 - the Protocol's signature
         """Choose one; keeps no state. Raises ValueError as `checked` does."""
         held = list(checked(base, contributions, self.minimum))
-        chosen = _most_central(base, held, self.num_malicious, 1)
+        chosen = most_central(base, held, self.num_malicious, 1)
         return MergeResult(weighted_mean(base, chosen))
 
 
@@ -115,40 +113,23 @@ class MultiKrum:
     def merge(self, base: Tensors, contributions: Iterable[Contribution], state: Tensors) -> MergeResult:  # noqa: ARG002 - the Protocol's signature
         """Choose and average by weight; keeps no state. Raises ValueError as `checked` does."""
         held = list(checked(base, contributions, self.minimum))
-        chosen = _most_central(base, held, self.num_malicious, self.num_selected)
+        chosen = most_central(base, held, self.num_malicious, self.num_selected)
         return MergeResult(weighted_mean(base, chosen))
 
 
 def _by_coordinate(base: Tensors, held: Sequence[Tensors], reduce: Callable[[Tensor], Tensor]) -> Tensors:
     """Reduce each coordinate's values, one a site, to one."""
-    merged = {}
-    for name, like in base.items():
-        flat = np.empty(like.size, dtype=like.dtype)
-        for part, stack in _stacks([tensors[name] for tensors in held]):
-            flat[part] = narrowed(reduce(stack), like)
-        merged[name] = flat.reshape(like.shape)
-    return merged
+    return {name: by_coordinate(like, [tensors[name] for tensors in held], reduce) for name, like in base.items()}
 
 
-def _stacks(arrays: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
-    """Cut equally shaped arrays into float64 stacks of shape (arrays, coordinates), a part at a time."""
-    flat = [array.reshape(-1) for array in arrays]
-    width = max(1, STACKED // len(flat))
-    for start in range(0, flat[0].size, width):
-        part = slice(start, start + width)
-        yield part, np.stack([array[part] for array in flat], dtype=np.float64)
-
-
-def _trimmed_mean(stack: Tensor, *, cut: int) -> Tensor:
+def trimmed_mean(stack: Tensor, *, cut: int) -> Tensor:
     """Average along the first axis without the `cut` least and the `cut` greatest."""
     stop = len(stack) - cut
     kept: Tensor = np.partition(stack, (cut, stop - 1), axis=0)[cut:stop]
     return np.asarray(kept.mean(axis=0))
 
 
-def _most_central(
-    base: Tensors, held: Sequence[Contribution], num_malicious: int, count: int
-) -> Iterator[Contribution]:
+def most_central(base: Tensors, held: Sequence[Contribution], num_malicious: int, count: int) -> Iterator[Contribution]:
     """Choose the `count` contributions with the least Krum scores, in the order they came."""
     distances = _squared_distances(base, [contribution.tensors for contribution in held])
     np.fill_diagonal(distances, np.inf)  # nobody is their own neighbour
@@ -166,11 +147,11 @@ def _squared_distances(base: Tensors, held: Sequence[Tensors]) -> Tensor:
     Taken between the updates: they are small, so less cancels in the subtraction than between whole models.
     """
     gram = np.zeros((len(held), len(held)))
-    # A model with NaN or infinities gets NaN as its distances: `_most_central` takes that for infinitely far.
+    # A model with NaN or infinities gets NaN as its distances: `most_central` takes that for infinitely far.
     with np.errstate(invalid="ignore", over="ignore"):
         for name, start in base.items():
             origin = start.reshape(-1)
-            for part, stack in _stacks([tensors[name] for tensors in held]):
+            for part, stack in stacks([tensors[name] for tensors in held]):
                 updates = np.subtract(stack, origin[part], out=stack)
                 gram += updates @ updates.T
         norms = np.diag(gram)

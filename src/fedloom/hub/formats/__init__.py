@@ -1,0 +1,6 @@
+"""File formats of tensors, from bytes to arrays and back, pure.
+
+Rules: a file is somebody else's until it proves otherwise. Nothing in it is run, no size it announces is believed
+before it is held against the bytes that are there, and a reader raises ValueError with a reason that fits behind the
+file's name.
+"""

@@ -1,0 +1,96 @@
+"""What a commit is made of: everything it names, and what of it must be there for the commit to be whole.
+
+Rules: stored entries must be there; promised ones (a site keeps them) and those a recipe computes may be; opaque ones
+are never asked for. What was erased counts as there by its tombstone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import NamedTuple, Protocol
+
+from fedloom.values import Digest
+from fedloom.versions.objects import Commit, Conflict, Entry, Kind
+from fedloom.versions.recipes import PARTS
+
+
+class Named(NamedTuple):
+    """Something a commit names: where (`model/head.weight`), what, and whether it must be there."""
+
+    path: str
+    kind: Kind
+    id: Digest
+    needed: bool
+
+
+class Reader(Protocol):
+    """Where trees and conflicts are read; gives None for one that is not at hand."""
+
+    def tree(self, id_: Digest) -> Mapping[str, Entry] | None:
+        """Read a tree's entries."""
+        ...
+
+    def conflict(self, id_: Digest) -> Conflict | None:
+        """Read a conflict."""
+        ...
+
+
+def named(commit: Commit, reader: Reader) -> Iterator[Named]:
+    """List everything below a commit, its tree first; what a tree that is not at hand holds is left out."""
+    derived = commit.recipe is not None
+    stack = [("", Entry("tree", commit.tree), True)]
+    while stack:
+        path, entry, needed = stack.pop()
+        if entry.keep == "opaque":
+            continue
+        needed = needed and entry.keep == "stored"
+        computed = derived and entry.kind == "tensor" and path.split("/", 1)[0] in PARTS
+        yield Named(path, entry.kind, entry.id, needed and not computed)
+        if entry.kind == "tree":
+            below = reader.tree(entry.id) or {}
+            stack += [(f"{path}/{name}" if path else name, found, needed) for name, found in below.items()]
+        elif entry.kind == "conflict":
+            # Its sides are named by the commits it came from as well, so they need not be here a second time.
+            conflict = reader.conflict(entry.id)
+            sides = (conflict.base, *conflict.heads) if conflict else ()
+            stack += [(path, side, False) for side in sides if side is not None]
+
+
+def selected(path: str, only: Collection[str]) -> bool:
+    """Whether the tensor at a path is one of those that the globs mean; parts without the model's names always are.
+
+    >>> [selected(p, ["encoder.*"]) for p in ("model/encoder.w", "model/head.w", "optimizer/m/head.w", "inputs/code")]
+    [True, False, False, True]
+    """
+    part, _, name = path.partition("/")
+    if not only or part not in (*PARTS, "receipts"):
+        return True
+    if part != "model":  # `optimizer/m/NAME` holds a moment of NAME, `receipts/SITE/NAME` a site's update of it
+        _, below, name = name.partition("/")
+        if not below:
+            return True
+    return any(fnmatchcase(name, glob) for glob in only)
+
+
+class Trees:
+    """Reads trees and conflicts where they are at hand, each once."""
+
+    def __init__(
+        self,
+        tree: Callable[[Digest], Mapping[str, Entry]],
+        conflict: Callable[[Digest], Conflict],
+        has: Callable[[Digest], bool],
+    ) -> None:
+        self._tree, self._conflict, self._has = tree, conflict, has
+        self._trees: dict[Digest, Mapping[str, Entry]] = {}
+
+    def tree(self, id_: Digest) -> Mapping[str, Entry] | None:
+        """Read a tree's entries."""
+        if id_ not in self._trees and self._has(id_):
+            self._trees[id_] = self._tree(id_)
+        return self._trees.get(id_)
+
+    def conflict(self, id_: Digest) -> Conflict | None:
+        """Read a conflict."""
+        return self._conflict(id_) if self._has(id_) else None

@@ -1,0 +1,268 @@
+"""A repository behind HTTP: protocol version 1 as a WSGI application, to be mounted in any server.
+
+Rules: nothing is kept that does not match its id, is no object of a known kind, or - a commit - names something that
+is not here. Refs move by compare-and-set after the guard agreed. Whatever is wrong is answered in a sentence.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import parse_qs
+
+from fedloom.errors import (
+    ConflictError,
+    CorruptObjectError,
+    FedloomError,
+    GateError,
+    NotFoundError,
+    StorageError,
+    VersionsError,
+    WireError,
+)
+from fedloom.values import Buffer, Digest
+from fedloom.versions import objects
+from fedloom.versions.content import Content
+from fedloom.versions.history import ancestors
+from fedloom.versions.refs import is_ref_name
+from fedloom.versions.remotes import wire
+from fedloom.versions.remotes.closure import named
+from fedloom.versions.remotes.guard import ATTESTATIONS, HEADS, MERGING, TAGS, Guard, require_movable
+from fedloom.versions.remotes.remote import Parcel, Want, erasure_path, opened
+from fedloom.versions.remotes.transfer import is_kept, reader_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+_WALKED = 4096
+_PIECE = 1 << 20
+_DRAINED = 64
+_SHOWN = (HEADS, TAGS, MERGING, ATTESTATIONS)
+
+_STATUS: Mapping[type[FedloomError], HTTPStatus] = {
+    NotFoundError: HTTPStatus.NOT_FOUND,
+    ConflictError: HTTPStatus.CONFLICT,
+    GateError: HTTPStatus.FORBIDDEN,
+    CorruptObjectError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    StorageError: HTTPStatus.INSUFFICIENT_STORAGE,
+}
+
+_Answer: TypeAlias = Mapping[str, Any] | Iterator[bytes]
+
+
+class Hub:
+    """The WSGI application that serves one repository.
+
+    token: what clients must know; None serves everybody. guard: what may move a ref; see `guard.py`.
+    """
+
+    def __init__(
+        self,
+        content: Content,
+        *,
+        token: str | None = None,
+        guard: Guard = require_movable,
+        limits: wire.Limits | None = None,
+    ) -> None:
+        self._content, self._token, self._guard = content, token, guard
+        self._limits = limits or wire.Limits()
+        self._routes: Mapping[tuple[str, str], Callable[[WSGIEnvironment], _Answer]] = {
+            ("GET", "refs"): self._refs,
+            ("POST", "refs/move"): self._move,
+            ("POST", "walk"): self._walk,
+            ("POST", "missing"): self._missing,
+            ("POST", "objects/get"): self._get,
+            ("POST", "objects/put"): self._put,
+        }
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        try:
+            status, answer = HTTPStatus.OK, self._route(environ)
+        except _RefusedError as refused:
+            status, answer = refused.status, wire.error_json(WireError(str(refused)))
+        except FedloomError as error:
+            status, answer = _status(error), wire.error_json(error)
+        kind = wire.FRAMES
+        if isinstance(answer, Mapping):
+            kind, answer = wire.JSON, iter([json.dumps(answer).encode()])
+        headers = [("Content-Type", kind)]
+        if status is HTTPStatus.UNAUTHORIZED:
+            headers.append(("WWW-Authenticate", "Bearer"))
+        start_response(f"{status.value} {status.phrase}", headers)
+        return answer
+
+    def _route(self, environ: WSGIEnvironment) -> _Answer:
+        self._require_token(environ)
+        version, _, path = environ.get("PATH_INFO", "").strip("/").partition("/")
+        if version != "v1":
+            raise _RefusedError(HTTPStatus.NOT_FOUND, "this hub speaks protocol 1 only, below /v1: update one of both")
+        method = environ["REQUEST_METHOD"]
+        if (method, path) in self._routes:
+            return self._routes[method, path](environ)
+        if any(known == path for _, known in self._routes):
+            raise _RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, f"/v1/{path} is not for {method}: see the protocol")
+        raise _RefusedError(HTTPStatus.NOT_FOUND, "protocol 1 has no such path: update fedloom at the hub, or here")
+
+    def _require_token(self, environ: WSGIEnvironment) -> None:
+        given = environ.get("HTTP_AUTHORIZATION", "").encode()
+        if self._token is not None and not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
+            todo = "add the remote anew with `--option token-file=FILE`, or ask who runs the hub"
+            raise _RefusedError(HTTPStatus.UNAUTHORIZED, f"the hub wants a token, and not this one: {todo}")
+
+    def _refs(self, environ: WSGIEnvironment) -> _Answer:
+        prefix = parse_qs(environ.get("QUERY_STRING", "")).get("prefix", [""])[0]
+        shown = [kind for kind in _SHOWN if prefix.startswith(kind)]
+        if not shown or not is_ref_name(f"{prefix}x"):
+            raise WireError(f"refs are listed by a prefix that begins with {', '.join(_SHOWN)}")
+        names = self._content.refs.names(prefix)
+        return {"refs": {name: self._content.refs.get(name) for name in names}}
+
+    def _move(self, environ: WSGIEnvironment) -> _Answer:
+        question = self._question(environ)
+        name, old, new, why = (question.get(word) for word in ("name", "old", "new", "why"))
+        if not isinstance(name, str) or not is_ref_name(name) or not isinstance(why, str):
+            raise WireError("a move has a ref's name, an old and a new id, and a reason")
+        before, after = None if old is None else wire.digest_of(old), wire.digest_of(new)
+        self._guard(self._content, name, before, after)
+        self._content.refs.compare_and_set(name, before, after, why)
+        return {}
+
+    def _walk(self, environ: WSGIEnvironment) -> _Answer:
+        question = self._question(environ)
+        tips, without = self._ids(question.get("tips")), self._ids(question.get("without"))
+        for tip in tips:
+            self._content.commit(tip)  # a tip that is not here is answered as an error, not in a stream
+        found = islice(ancestors(tips, self._content.commit, without), _WALKED)
+        return self._frames(Parcel(id_, self._content.database.get(id_)) for id_, _ in found)
+
+    def _missing(self, environ: WSGIEnvironment) -> _Answer:
+        ids = self._ids(self._question(environ).get("ids"))
+        return {"missing": [id_ for id_ in ids if not is_kept(self._content, id_)]}
+
+    def _get(self, environ: WSGIEnvironment) -> _Answer:
+        wants = wire.wants_of(self._question(environ).get("wants"))
+        if len(wants) > self._limits.ids:
+            raise self._too_large()
+        return self._frames(parcel for want in wants for parcel in self._wanted(want))
+
+    def _wanted(self, want: Want) -> Iterator[Parcel]:
+        """Give an object, as a difference where the base is here; its tombstone; or nothing."""
+        if self._content.store.exists(erasure_path(want.id)):
+            yield Parcel(want.id, self._content.store.get(erasure_path(want.id)), erased=True)
+        elif self._content.has(want.id):
+            like = want.like if want.like is not None and self._content.has(want.like) else None
+            yield Parcel(want.id, self._content.database.get(want.id), like)
+
+    def _put(self, environ: WSGIEnvironment) -> _Answer:
+        """Keep objects one by one, as they come: what came before an error stays, so the sender can go on."""
+        body = _Body(environ, self._length(environ))
+        count = 0
+        try:
+            for parcel in wire.unpack(body.read, self._content.database.get, self._limits):
+                self._keep(parcel)
+                count += 1
+        finally:
+            self._content.database.flush()
+            body.drain()
+        return {"stored": count}
+
+    def _keep(self, parcel: Parcel) -> None:
+        if parcel.erased:
+            if not self._content.has(parcel.id):
+                self._content.store.create(erasure_path(parcel.id), [parcel.data])
+            return
+        whole = opened(parcel)
+        if objects.kind_of(parcel.data) == "commit":
+            self._require_whole(parcel)
+        self._content.database.put(whole, parcel.like)
+
+    def _require_whole(self, parcel: Parcel) -> None:
+        """Refuse a commit of which something is not here."""
+        commit = objects.decode_commit(parcel.data)
+        needed = [found.id for found in named(commit, reader_of(self._content)) if found.needed]
+        absent = {id_ for id_ in (*commit.parents, *needed) if not is_kept(self._content, id_)}
+        if absent:
+            told = f"commit {parcel.id[:12]} names {len(absent)} objects that are not here"
+            raise VersionsError(f"{told}: send them first, with `fedloom push`")
+
+    def _frames(self, parcels: Iterator[Parcel]) -> Iterator[bytes]:
+        """Write frames; an error in the middle of them is the last one."""
+        try:
+            for parcel in parcels:
+                yield from _bytes(wire.pack(parcel, self._content.database.get))
+        except FedloomError as error:
+            yield from _bytes(wire.failed(error))
+
+    def _ids(self, value: Any) -> list[Digest]:
+        if not isinstance(value, list):
+            raise WireError("ids come as a list")
+        if len(value) > self._limits.ids:
+            raise self._too_large()
+        return [wire.digest_of(id_) for id_ in value]
+
+    def _question(self, environ: WSGIEnvironment) -> Mapping[str, Any]:
+        length = self._length(environ)
+        if length > self._limits.question:
+            raise self._too_large()
+        try:
+            value = json.loads(_Body(environ, length).read(length))
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise WireError("a question is a JSON object")
+        return value
+
+    def _length(self, environ: WSGIEnvironment) -> int:
+        text = environ.get("CONTENT_LENGTH") or ""
+        if not text.isdecimal():
+            raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "a request says how long it is, in Content-Length")
+        return int(text)
+
+    def _too_large(self) -> _RefusedError:
+        told = f"this is more than the hub takes in one request ({self._limits.ids} ids): ask in parts"
+        return _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, told)
+
+
+class _RefusedError(Exception):
+    """A request that does not follow the protocol, with its status."""
+
+    def __init__(self, status: HTTPStatus, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class _Body:
+    """The body of a request, never read beyond its end."""
+
+    def __init__(self, environ: WSGIEnvironment, length: int) -> None:
+        self._input, self._left = environ["wsgi.input"], length
+
+    def read(self, size: int) -> bytes:
+        """Read so many bytes; fewer where the body ends."""
+        data: bytes = self._input.read(min(size, self._left))
+        self._left = self._left - len(data) if data else 0
+        return data
+
+    def drain(self) -> None:
+        """Read what is left, up to a bound, so that the client hears the answer; it is writing still."""
+        for _ in range(_DRAINED):
+            if not self.read(_PIECE):
+                return
+
+
+def _status(error: FedloomError) -> HTTPStatus:
+    found = (status for kind, status in _STATUS.items() if isinstance(error, kind))
+    return next(found, HTTPStatus.BAD_REQUEST)
+
+
+def _bytes(parts: Iterable[Buffer]) -> Iterator[bytes]:
+    """Cut large buffers into pieces: a WSGI server wants bytes, and a copy of a whole tensor is not needed."""
+    for part in parts:
+        view = memoryview(part)
+        for start in range(0, len(view), _PIECE):
+            yield bytes(view[start : start + _PIECE])

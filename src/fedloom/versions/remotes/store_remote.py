@@ -1,0 +1,186 @@
+"""A remote that is only a place: a folder, or a bucket at S3, GCS or Azure, with a repository's objects and refs.
+
+Rules: nobody works at the other side, so what a hub would refuse is refused here: a ref that is protected there, a
+history that does not go forward. Objects this side has are not read from there, even to store a difference to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+
+from fedloom.errors import NotFoundError
+from fedloom.values import Buffer, Digest
+from fedloom.versions import objects
+from fedloom.versions.content import Content
+from fedloom.versions.database import Database
+from fedloom.versions.encoding import Form
+from fedloom.versions.history import ancestors
+from fedloom.versions.objects import Encoded
+from fedloom.versions.remotes.abreast import abreast
+from fedloom.versions.remotes.guard import Guard, require_movable
+from fedloom.versions.remotes.remote import Parcel, Traffic, Want, erasure_path, leading, opened, plain_form
+from fedloom.versions.remotes.transfer import is_kept
+from fedloom.versions.store import Backend, Store
+
+_WALKED = 512
+
+
+class StoreRemote:
+    """The repository in a store."""
+
+    def __init__(
+        self, backend: Backend, place: str, near: Database | None = None, guard: Guard = require_movable
+    ) -> None:
+        self.traffic = Traffic()
+        store = Store(_Counted(backend, self.traffic), place)
+        self._content = Content(store)
+        if near is not None:
+            self._content.database = _Near(store, near)
+        self._guard = guard
+
+    def refs(self, prefix: str) -> Mapping[str, Digest]:
+        """List refs once, then read where they point, several at a time."""
+        paths = self._content.store.paths(f"refs/{prefix.rpartition('/')[0]}" if "/" in prefix else "refs")
+        names = {path[len("refs/") :].rsplit(".ref/", 1)[0] for path in paths if ".ref/" in path}
+        chosen = sorted(name for name in names if name.startswith(prefix))
+        found = zip(chosen, abreast(self._content.refs.get, chosen), strict=True)
+        return {name: target for name, target in found if target is not None}
+
+    def walk(self, tips: Collection[Digest], without: Collection[Digest]) -> Sequence[Parcel]:
+        """Read commits one after the other; after some hundred the caller asks again."""
+        reached = islice(ancestors(tips, self._content.commit, without), _WALKED)
+        return [Parcel(id_, _whole(objects.encode_commit(commit))) for id_, commit in reached]
+
+    def missing(self, ids: Collection[Digest]) -> set[Digest]:
+        """Ask for each, several at a time."""
+        asked = sorted(ids)
+        kept = zip(asked, abreast(lambda id_: is_kept(self._content, id_), asked), strict=True)
+        return {id_ for id_, is_there in kept if not is_there}
+
+    def get(self, wants: Iterable[Want]) -> Iterator[Parcel]:
+        """Read objects, some ahead of the one that is asked for."""
+        return (parcel for parcel in abreast(self._get, wants, _weight) if parcel is not None)
+
+    def put(self, parcels: Iterable[Parcel]) -> None:
+        """Write tensors and blobs several at a time, then the rest; durable when it returns."""
+        whole, rest = leading(parcels)
+        for _ in abreast(self._put, whole, _weight):
+            pass
+        for parcel in rest:
+            self._put(parcel)
+        self._content.database.flush()
+
+    def move(self, name: str, old: Digest | None, new: Digest, why: str) -> None:
+        """Move a ref, if its history goes forward and it is not protected against it."""
+        self._guard(self._content, name, old, new)
+        self._content.refs.compare_and_set(name, old, new, why)
+
+    def _get(self, want: Want) -> Parcel | None:
+        try:
+            return Parcel(want.id, self._content.database.get(want.id))
+        except NotFoundError:
+            pass
+        try:
+            return Parcel(want.id, self._content.store.get(erasure_path(want.id)), erased=True)
+        except NotFoundError:
+            return None
+
+    def _put(self, parcel: Parcel) -> None:
+        if parcel.erased:
+            self._content.store.create(erasure_path(parcel.id), [parcel.data])
+        else:
+            self._content.database.put(opened(parcel), parcel.like)
+
+
+class _Near(Database):
+    """The objects of a far store, of which those that are here as well are read here."""
+
+    def __init__(self, store: Store, near: Database) -> None:
+        super().__init__(store)
+        self._near = near
+
+    def get(self, id_: Digest) -> memoryview:
+        """Read an object's canonical bytes."""
+        return self._near.get(id_) if self._near.has(id_) else super().get(id_)
+
+    def _base_of(self, form: Form) -> bytes | None:
+        """Read the keyframe of a stored difference."""
+        if form.base is not None and self._near.has(form.base):
+            return plain_form(self._near.get(form.base))
+        return super()._base_of(form)
+
+
+class _Counted:
+    """A store's backend that counts what goes over the wire."""
+
+    def __init__(self, backend: Backend, traffic: Traffic) -> None:
+        self._backend, self._traffic = backend, traffic
+
+    def create(self, path: str, parts: Iterable[Buffer], *, durable: bool) -> bool:
+        """Write a new value."""
+        return self._backend.create(path, self._sent(parts), durable=durable)
+
+    def replace(self, path: str, parts: Iterable[Buffer]) -> None:
+        """Write a value anew."""
+        self._backend.replace(path, self._sent(parts))
+
+    def get(self, path: str) -> bytes:
+        """Read a value."""
+        return self._received(self._backend.get(path))
+
+    def get_range(self, path: str, start: int, length: int) -> bytes:
+        """Read a part of a value."""
+        return self._received(self._backend.get_range(path, start, length))
+
+    def peek(self, path: str, length: int) -> tuple[bytes, int]:
+        """Read the first bytes of a value, and how many it has."""
+        start, size = self._backend.peek(path, length)
+        return self._received(start), size
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a value."""
+        self._traffic.add(requests=1)
+        return self._backend.exists(path)
+
+    def touch(self, path: str) -> bool:
+        """Whether there is a value, which then counts as used now."""
+        self._traffic.add(requests=1)
+        return self._backend.touch(path)
+
+    def delete(self, path: str) -> bool:
+        """Remove a value."""
+        self._traffic.add(requests=1)
+        return self._backend.delete(path)
+
+    def listing(self, folder: str, *, deep: bool) -> Iterator[tuple[str, int, datetime]]:
+        """List values."""
+        self._traffic.add(requests=1)
+        return self._backend.listing(folder, deep=deep)
+
+    def names(self, folder: str) -> list[str]:
+        """List names of values."""
+        self._traffic.add(requests=1)
+        return self._backend.names(folder)
+
+    def sync(self) -> None:
+        """Make durable what was written."""
+        self._backend.sync()
+
+    def _sent(self, parts: Iterable[Buffer]) -> list[Buffer]:
+        kept = list(parts)
+        self._traffic.add(sent=sum(len(part) for part in kept), requests=1)
+        return kept
+
+    def _received(self, data: bytes) -> bytes:
+        self._traffic.add(received=len(data), requests=1)
+        return data
+
+
+def _whole(encoded: Encoded) -> bytes:
+    return b"".join([encoded.header, encoded.payload])
+
+
+def _weight(thing: Want | Parcel | None) -> int:
+    return len(thing.data) if isinstance(thing, Parcel) else 0
