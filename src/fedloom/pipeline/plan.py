@@ -101,12 +101,22 @@ def _with(spec: PipelineSpec, chosen: Mapping[str, int]) -> PipelineSpec:
 
 
 def _among(spec: PipelineSpec, globs: Sequence[str]) -> PipelineSpec:
-    """Leave only the sites that some glob fits; raises SpecError for a glob that fits none."""
+    """Leave only the sites that some glob fits, and of the participation policy what can be asked of them.
+
+    Raises SpecError for a glob that fits none.
+    """
     for glob in globs:
         if not any(fnmatchcase(name, glob) for name in spec.sites):
             raise SpecError(f"no site '{glob}' in {FILE}; {nearest(glob, spec.sites)}")
     chosen = {name: path for name, path in spec.sites.items() if any(fnmatchcase(name, glob) for glob in globs)}
-    return spec.model_copy(update={"sites": chosen}) if globs else spec
+    if not globs:
+        return spec
+    policy = spec.participation
+    narrowed = {
+        "require": tuple(name for name in policy.require if name in chosen or name not in spec.sites),
+        "min_sites": min(policy.min_sites, len(chosen)) if policy.min_sites else None,
+    }
+    return spec.model_copy(update={"sites": chosen, "participation": policy.model_copy(update=narrowed)})
 
 
 def _ordered(names: Iterable[str]) -> list[str]:
