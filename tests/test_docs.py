@@ -13,7 +13,7 @@ from fedloom.pipeline.checks.catalog import CHECKS
 from fedloom.pipeline.spec import PipelineSpec
 from fedloom.pipeline.stages.catalog import STAGES
 from fedloom.telemetry.metrics import HIGHER_IS_BETTER
-from fedloom.versions.merging.catalog import STRATEGIES
+from fedloom.versions.merging.catalog import BRANCH_STRATEGIES, STRATEGIES
 
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
@@ -29,7 +29,7 @@ def headings(name):
     ("page", "names"),
     [
         ("learners.md", LEARNERS),
-        ("strategies.md", STRATEGIES),
+        ("strategies.md", [*STRATEGIES, *BRANCH_STRATEGIES]),
         ("pipeline.md", STAGES),
         ("contract.md", CHECKS),
         ("metrics.md", HIGHER_IS_BETTER),

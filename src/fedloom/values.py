@@ -46,7 +46,7 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
 """Element types by the names the safetensors format uses."""
 
 FLOATS = frozenset(tag for tag in DTYPES if tag.startswith(("F", "BF")))
-"""The floating ones: NumPy counts bf16 and fp8 as `kind == "V"`."""
+"""The floating ones: NumPy counts bf16 and one fp8 as `kind == "V"`, the other as `"f"`."""
 
 _TAGS = {dtype: tag for tag, dtype in DTYPES.items()}
 
@@ -96,7 +96,7 @@ def dtype_tag(array: Tensor) -> str:
 
 
 def is_floating(array: Tensor) -> bool:
-    """Whether an array holds floating numbers; bf16 and fp8 too, which NumPy calls `V`."""
+    """Whether an array holds floating numbers; bf16 and fp8 too, whatever NumPy calls them."""
     return _TAGS.get(array.dtype.newbyteorder("<")) in FLOATS
 
 

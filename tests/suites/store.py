@@ -1,5 +1,8 @@
 """What every store must do; each kind of store subclasses this."""
 
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
 import pytest
 
 from fedloom.errors import NotFoundError
@@ -60,3 +63,65 @@ class StoreSuite:
         data = bytes(range(256)) * 20_000
         store.create("large", [data[:1000], data[1000:]])
         assert store.get("large") == data
+
+    def test_a_value_can_be_replaced_and_removed(self, store):
+        """A replacement is there at once, whether there was a value or not; a removal says whether there was one."""
+        for value in (b"first, and longer", b"second"):
+            store.replace("f/a", [value[:3], value[3:]])
+            assert store.get("f/a") == value
+        assert store.delete("f/a") is True
+        assert store.delete("f/a") is False
+        assert not store.exists("f/a")
+        assert store.create("f/a", [b"third"])
+
+    @pytest.mark.parametrize(
+        ("start", "length", "expected"), [(0, 3, b"abc"), (2, 2, b"cd"), (4, 100, b"e"), (1, 0, b"")]
+    )
+    def test_a_part_can_be_read(self, store, start, length, expected):
+        """A range is given as far as the value goes."""
+        store.create("f/a", [b"abcde"])
+        assert store.get_range("f/a", start, length) == expected
+
+    @pytest.mark.parametrize("value", [b"", b"ab", b"abcdef"])
+    def test_a_peek_gives_the_beginning_and_the_size(self, store, value):
+        """However short the value is, an empty one included."""
+        store.create("f/a", [value])
+        assert store.peek("f/a", 4) == (value[:4], len(value))
+
+    def test_what_is_missing_is_named_however_it_is_read(self, store):
+        """Ranges and peeks of what is not there name it."""
+        for read in (lambda: store.get_range("f/a", 0, 4), lambda: store.peek("f/a", 4)):
+            with pytest.raises(NotFoundError, match="'f/a'"):
+                read()
+
+    def test_listing_says_size_and_time(self, store):
+        """Everything below the folder, sorted, with a time that knows its zone."""
+        store.create("f/b", [b"123"])
+        store.create("f/sub/a", [b""])
+        store.create("g", [b"x"])
+        listed = store.listing("f")
+        assert [(stat.path, stat.size) for stat in listed] == [("f/b", 3), ("f/sub/a", 0)]
+        assert all(abs((datetime.now(UTC) - stat.modified).total_seconds()) < 60 for stat in listed)
+
+    def test_a_touch_says_whether_there_is_a_value(self, store):
+        """It changes nothing of the value."""
+        store.create("a", [b"x"])
+        assert store.touch("a") is True
+        assert store.touch("b") is False
+        assert (store.get("a"), store.paths("")) == (b"x", ["a"])
+
+    def test_what_is_not_durable_yet_can_be_read(self, store):
+        """It is a value like others before and after the flush; a second flush has nothing to do."""
+        assert store.create("a", [b"x"], durable=False) is True
+        assert store.create("a", [b"y"], durable=False) is False
+        for _ in range(2):
+            assert store.get("a") == b"x"
+            store.flush()
+
+    def test_many_write_one_name_and_one_is_first(self, store):
+        """Of many creates at once exactly one says that it was first, and its value is there."""
+        with ThreadPoolExecutor(8) as threads:
+            first = list(threads.map(lambda n: store.create("one", [bytes([n]) * 1000]), range(32)))
+        assert sum(first) == 1
+        assert store.get("one") == bytes([first.index(True)]) * 1000
+        assert store.paths("") == ["one"]

@@ -39,7 +39,7 @@ def test_a_damaged_index_is_refused():
     _, content = pack(ITEMS)
     end = index_size(content)
     for bad in [content[:n] for n in range(end)]:
-        with pytest.raises(CorruptObjectError, match="^is corrupt: "):
+        with pytest.raises(CorruptObjectError, match=r"^is corrupt: "):
             read_index(bad)
     for at in range(end):
         flipped = content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]

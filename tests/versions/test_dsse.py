@@ -31,11 +31,8 @@ def test_pae_is_what_the_specification_signs():
 @given(st.text(), st.binary(), st.text(), st.binary())
 def test_type_and_payload_cannot_be_traded(type_, payload, other_type, other):
     """Two different pairs of type and payload never give the same bytes to sign."""
-    same = (type_.encode("utf-8", "surrogatepass"), payload) == (other_type.encode("utf-8", "surrogatepass"), other)
-    try:
-        assert (dsse.pae(type_, payload) == dsse.pae(other_type, other)) == same
-    except UnicodeEncodeError:
-        pass  # no such type can be written down
+    same = (type_, payload) == (other_type, other)
+    assert (dsse.pae(type_, payload) == dsse.pae(other_type, other)) == same
 
 
 @given(st.binary(), st.text(alphabet="abc/+ "), st.lists(st.tuples(st.text(), st.binary())))

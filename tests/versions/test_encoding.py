@@ -142,7 +142,7 @@ def test_a_difference_that_does_not_pay_is_not_made():
 
 
 def test_a_part_that_changed_much_does_not_decide_alone():
-    """Where a tenth of an array is new and the rest hardly moved, the difference is taken: the sample is from all over."""
+    """Where a tenth of an array is new and the rest hardly moved, the difference is taken: all parts are sampled."""
     before, after = rounds()
     mixed = np.array(objects.decode_tensor(canonical(after)))
     mixed[:20_000] = np.random.default_rng(6).normal(0, 1, 20_000)
@@ -242,7 +242,7 @@ def test_what_is_cut_off_is_refused(number):
     form, base = examples()[number]
     ends = [*range(80), *range(80, len(form), 97), len(form) - 1]
     for bad in [*(form[:end] for end in ends if end < len(form)), form + b"\0"]:
-        with pytest.raises(CorruptObjectError, match="^is corrupt: "):
+        with pytest.raises(CorruptObjectError, match=r"^is corrupt: "):
             decode(bad, base)
 
 
@@ -292,7 +292,7 @@ def test_a_bomb_is_not_unfolded():
         start(2, plane, huge),
         start(2, struct.pack("<BBH", 8, 0, 0), 2**63),
     ):
-        with pytest.raises(CorruptObjectError, match="^is corrupt: "):
+        with pytest.raises(CorruptObjectError, match=r"^is corrupt: "):
             decode(form)
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()

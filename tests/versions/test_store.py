@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -173,6 +174,67 @@ def test_what_a_killed_process_left_is_invisible(tmp_path):
         store.get("f/b")
     assert store.create("f/b", [b"whole"])
     assert store.get("f/b") == b"whole"
+
+
+@pytest.mark.parametrize("path", ["../out", "f/../../out", "/etc/out", "f//a", ".", "f/\0"])
+def test_no_name_leads_out_of_the_folder(tmp_path, path):
+    """A name with empty parts or dots is refused, whatever is done with it."""
+    store = Store.on_disk(tmp_path / "store")
+    deeds = (
+        lambda: store.create(path, [b"x"]),
+        lambda: store.replace(path, [b"x"]),
+        lambda: store.get(path),
+        lambda: store.delete(path),
+        lambda: store.exists(path),
+    )
+    for deed in deeds:
+        with pytest.raises(StorageError, match="is no name of a value"):
+            deed()
+    assert [found.name for found in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_disk_with_a_fault_is_told_and_asked_again(tmp_path, monkeypatch):
+    """Where the disk does not take what was written the flush fails with a sentence; the next one tries again."""
+    store = Store.on_disk(tmp_path)
+    store.create("f/a", [b"x"], durable=False)
+    real = os.fdatasync
+
+    def fault(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fault)
+    with pytest.raises(StorageError, match="the disk has a fault"):
+        store.flush()
+    synced = []
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: synced.append(real(descriptor)))
+    store.flush()
+    store.flush()
+    assert len(synced) == 1
+
+
+def test_a_durable_value_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """First its bytes, then its name, then every folder above that is new."""
+    store = Store.on_disk(tmp_path / "store")
+    done: list[tuple[str, str]] = []
+
+    def watched(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(*given: object) -> None:
+            place = str(given[-1]) if name == "link" else str(Path(f"/proc/self/fd/{given[0]}").readlink())
+            done.append((name, Path(place).relative_to(tmp_path).as_posix().partition("#")[0]))
+            real(*given)
+
+        monkeypatch.setattr(os, name, call)
+
+    watched("fsync")
+    watched("link")
+    store.create("a/b/c", [b"x"])
+    assert done[:2] == [("fsync", "store/a/b/c"), ("link", "store/a/b/c")]
+    assert sorted(done[2:]) == [("fsync", "store"), ("fsync", "store/a"), ("fsync", "store/a/b")]
+    done.clear()
+    store.create("a/b/d", [b"x"])
+    assert done == [("fsync", "store/a/b/d"), ("link", "store/a/b/d"), ("fsync", "store/a/b")]
 
 
 WRITER = """

@@ -14,7 +14,7 @@ import typer
 import typer.core
 
 from fedloom._version import __version__
-from fedloom.cli.commands import basic, interop, trust
+from fedloom.cli.commands import basic, branches, interop, merging, remotes, trust, upkeep
 from fedloom.errors import EXIT_INTERRUPTED, FedloomError
 
 _EXIT_CODES = """
@@ -42,7 +42,7 @@ def _options(*, version: Annotated[bool, typer.Option("--version", help="Print t
         raise typer.Exit
 
 
-for _topic in (basic, trust, interop):
+for _topic in (basic, branches, merging, trust, interop, remotes, upkeep):
     _topic.register(app)
 
 

@@ -94,8 +94,9 @@ def state(repository: Repository, id_: Digest, name: str) -> str:
         return "refused by the gate"
     if name.startswith(RUNS):
         return "not ended"
-    kind = repository.commit(id_).kind
-    return "a commit of a run" if kind in ("import", "train", "round") else f"a {kind}"
+    if repository.commit(id_).kind in ("import", "train", "round"):
+        return "a commit of a run"
+    return "passed its gate" if gate else "not measured"
 
 
 def commit_json(commit: Commit) -> dict[str, Any]:

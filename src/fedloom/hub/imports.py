@@ -14,7 +14,7 @@ from typing import Any
 
 from fedloom.errors import ConflictError, SpecError, nearest
 from fedloom.hub.export.model_file import COMMIT, MODEL, PREPROCESSING
-from fedloom.hub.formats import npz, safetensors, torch
+from fedloom.hub.formats import FormatError, npz, safetensors, torch
 from fedloom.values import Digest, Tensor, Tensors, sha256
 from fedloom.versions.content import Content
 from fedloom.versions.objects import Commit, Entry
@@ -69,7 +69,7 @@ def _read(format_: str, path: Path) -> tuple[bytes, tuple[dict[str, Tensor], dic
         raise SpecError(f"cannot read {path}: {error.strerror}") from None
     try:
         found = _READERS[format_](data)
-    except ValueError as error:
+    except FormatError as error:
         raise SpecError(f"{path} cannot be imported as {format_}: {error}") from None
     if not found[0]:
         raise SpecError(f"{path} cannot be imported: it holds no tensors")

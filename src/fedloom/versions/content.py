@@ -14,6 +14,7 @@ from fedloom.values import Digest, Tensor, Tensors
 from fedloom.versions import objects, recipes, revisions
 from fedloom.versions.database import Database
 from fedloom.versions.history import first_parents
+from fedloom.versions.leases import Lease
 from fedloom.versions.objects import Attestation, Commit, Conflict, Encoded, Entry, Kind, Tree
 from fedloom.versions.parallel import spread
 from fedloom.versions.refs import Refs
@@ -26,7 +27,8 @@ class Content:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.database = Database(store)
+        self.lease = Lease(store)
+        self.database = Database(store, self.lease)
         self.refs = Refs(store)
         self.settings = SettingsFile(store)
 

@@ -15,8 +15,9 @@ from datetime import datetime
 
 from fedloom.errors import CorruptObjectError, NotFoundError, VersionsError
 from fedloom.values import Buffer, Digest, sha256
-from fedloom.versions import encoding, small
+from fedloom.versions import encoding, small, tombstones
 from fedloom.versions.encoding import KEYFRAME_EVERY, Form, Keyframe, UnknownEncodingError
+from fedloom.versions.leases import Lease
 from fedloom.versions.objects import Encoded
 from fedloom.versions.parallel import WAITS, spread
 from fedloom.versions.small import SmallObjects
@@ -41,9 +42,10 @@ class Held:
 
 
 class Database:
-    """The objects of one store."""
+    """The objects of one store; whoever writes while others may clear away gives a lease."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, lease: Lease | None = None) -> None:
+        self._lease = lease
         self._store = store
         self._small = SmallObjects(store)
         self._lock = threading.RLock()
@@ -54,10 +56,10 @@ class Database:
 
     def put(self, encoded: Encoded, like: Digest | None = None) -> None:
         """Keep an object; `like` is an earlier version of the same tensor, whose bytes may help to store this one."""
-        if len(encoded.header) + len(encoded.payload) < SMALL:
-            self._put_small(encoded)
-        else:
-            self._put_large(encoded, like)
+        if self._lease is not None:
+            self._lease.hold()
+        while self._put(encoded, like) and self._lease is not None and self._lease.has_waited():
+            continue  # what was here already may have been cleared out
 
     def flush(self) -> None:
         """Bring everything that was put to where a power cut cannot take it: large objects, then what names them."""
@@ -126,9 +128,15 @@ class Database:
 
     # small objects
 
-    def _put_small(self, encoded: Encoded) -> None:
+    def _put(self, encoded: Encoded, like: Digest | None) -> bool:
+        """Keep an object; whether that relies on something that was here before: itself, or a keyframe."""
+        if len(encoded.header) + len(encoded.payload) < SMALL:
+            return self._put_small(encoded)
+        return self._put_large(encoded, like)
+
+    def _put_small(self, encoded: Encoded) -> bool:
         if self._small.touch(encoded.id):
-            return
+            return True
         stored = b"".join(encoding.encode(encoded.header, encoded.payload))
         with self._lock:
             if encoded.id not in self._waiting:
@@ -136,13 +144,14 @@ class Database:
                 self._waiting_bytes += len(stored)
             if self._waiting_bytes > _WAITING:
                 self.flush()
+        return False
 
     # large objects
 
-    def _put_large(self, encoded: Encoded, like: Digest | None) -> None:
+    def _put_large(self, encoded: Encoded, like: Digest | None) -> bool:
         path, form = _path(encoded.id), self._form(encoded.id)
         if form is not None and self._is_in_use(encoded.id, form):
-            return
+            return True
         keyframe = self._keyframe(like, len(encoded.header) + len(encoded.payload)) if like else None
         parts = encoding.encode(encoded.header, encoded.payload, keyframe)
         if form is not None:
@@ -152,6 +161,7 @@ class Database:
         base = encoding.read_form(parts[0]).base
         if base is not None and not self._store.touch(_path(base)):  # it was cleared out meanwhile
             self._store.replace(path, encoding.encode(encoded.header, encoded.payload))
+        return base is not None
 
     def _form(self, id_: Digest) -> _Found | None:
         """Look at the first bytes of an object's file; None when there is none."""
@@ -204,33 +214,33 @@ class Database:
             self._small.look()
         if found := self._small.get(id_):
             return found
+        if tombstone := tombstones.find(self._store, id_):
+            raise NotFoundError(f"object {id_[:12]} was {tombstone}")
         raise NotFoundError(f"object {id_[:12]} is missing from the repository")
 
     def _verified(self, id_: Digest, stored: Buffer, place: str) -> memoryview:
+        """Decode a stored form; where that does not give the object of this id, say which file is to blame."""
+        base: Digest | None = None
         try:
-            form = encoding.read_form(stored)
-            base = self._base_of(form)
-            data = encoding.decode(stored, base)
+            base = encoding.read_form(stored).base
+            data = encoding.decode(stored, self._base(base) if base is not None else None)
         except UnknownEncodingError as error:
             raise CorruptObjectError(f"object {id_[:12]} {error}") from None
         except CorruptObjectError as error:
-            raise CorruptObjectError(f"object {id_[:12]} {error}. Restore {place} from a copy") from None
-        if sha256(data) == id_:
-            return data
-        if base is not None and form.base is not None and self.check(form.base) is not None:
-            place = _path(form.base)
-        raise CorruptObjectError(
-            f"object {id_[:12]} is corrupt: its bytes do not match its id. Restore {place} from a copy"
-        )
+            told = str(error)
+        else:
+            if sha256(data) == id_:
+                return data
+            told = "is corrupt: its bytes do not match its id"
+        if base is not None and self.check(base) is not None:
+            told, place = f"is stored as a difference to {base[:12]}, which is missing or corrupt", _path(base)
+        raise CorruptObjectError(f"object {id_[:12]} {told}. Restore {place} from a copy")
 
-    def _base_of(self, form: Form) -> bytes | None:
-        if form.base is None:
-            return None
+    def _base(self, id_: Digest) -> bytes | None:
         try:
-            return self._store.get(_path(form.base))
+            return self._store.get(_path(id_))
         except NotFoundError:
-            missing = f"is stored as a difference to {form.base[:12]}, which is missing"
-            raise CorruptObjectError(missing) from None
+            return None
 
     # looking after large objects
 

@@ -176,7 +176,7 @@ def _facts(commit: Commit) -> dict[str, Any]:
 
 def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
     parts = _named(value)
-    if not parts:
+    if not parts and (key or value not in ({}, [])):  # nothing at all has no keys
         yield key, value
     for name, part in parts.items():
         yield from _flat(f"{key}.{name}" if key else name, part)

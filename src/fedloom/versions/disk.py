@@ -32,7 +32,8 @@ class Disk:
         self._folder = folder
         self._lock = threading.Lock()
         self._files: set[Path] = set()
-        self._folders: set[Path] = set()
+        self._folders: set[Path] = set()  # whose list of names may not be on the disk
+        self._anchored = {folder}  # whose own names are, in the folders above
 
     def create(self, path: str, parts: Iterable[Buffer], *, durable: bool) -> bool:
         """Write a new file; False when there is one of that name, which is then left as it is."""
@@ -124,11 +125,10 @@ class Disk:
             self._files, self._folders = set(), set()
         try:
             spread(_sync_file, sorted(files), WAITS)
-            spread(_sync_folder, sorted(folders), WAITS)
+            self._sync_folders(folders)
         except OSError:
             with self._lock:
                 self._files |= files
-                self._folders |= folders
             raise
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
@@ -144,7 +144,7 @@ class Disk:
         try:
             descriptor = _open(draft)
         except FileNotFoundError:
-            self._make(target.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
             descriptor = _open(draft)
         try:
             try:
@@ -158,27 +158,33 @@ class Disk:
             raise
         return draft
 
-    def _make(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        above = [found for found in folder.parents if found.is_relative_to(self._folder)]
-        with self._lock:
-            self._folders.update(above)
-
     def _written(self, target: Path, *, durable: bool) -> None:
-        """Remember what `sync` has to do, or do it: a new name is safe once its folders are on the disk."""
+        """Remember what `sync` has to do, or do it: a new name is safe once its folders are on the disk.
+
+        Whoever made the folders, perhaps another process a moment ago, may not have brought them there.
+        """
         with self._lock:
-            self._folders.add(target.parent)
+            folders = {target.parent}
+            for folder in target.parents:
+                if folder in self._anchored:
+                    break
+                folders.add(folder.parent)
+            self._folders |= folders
             if not durable:
                 self._files.add(target)
                 return
-            above = self._folders & {*target.parents}
-            self._folders -= above
+            self._folders -= folders
+        self._sync_folders(folders)
+
+    def _sync_folders(self, folders: set[Path]) -> None:
         try:
-            spread(_sync_folder, sorted(above), WAITS)
+            spread(_sync_folder, sorted(folders), WAITS)
         except OSError:
             with self._lock:
-                self._folders |= above
+                self._folders |= folders
             raise
+        with self._lock:
+            self._anchored |= {folder for folder in folders if folder.parent in folders}
 
     def _at(self, path: str) -> Path:
         if any(part in ("", ".", "..") for part in path.split("/")) or "\0" in path:

@@ -79,7 +79,7 @@ def land(
 
 def resolve(content: Content, branch: str, pattern: str, take: str) -> Digest:
     """Settle conflicts of the merge under way, see `conflicts.resolve`; gives the commit that is now under way."""
-    candidate = _candidate(content, branch)
+    candidate = require_under_way(content, branch)
     onward = settled(content, candidate, pattern, take)
     content.refs.compare_and_set(merging_ref(branch), candidate, onward, f"{pattern}: {take}")
     return onward
@@ -99,7 +99,7 @@ def conclude(content: Content, branch: str, measure: Measure[_Verdict] | None = 
     Raises ConflictError while conflicts are open or when the branch went elsewhere, GateError when the gate of a
     protected branch refuses; the merge then stays under way.
     """
-    candidate = _candidate(content, branch)
+    candidate = require_under_way(content, branch)
     require_clean(content, candidate)
     head = content.refs.get(f"heads/{branch}")
     if head and not is_ancestor(head, candidate, content.commit):
@@ -115,12 +115,13 @@ def conclude(content: Content, branch: str, measure: Measure[_Verdict] | None = 
 
 def abort(content: Content, branch: str) -> Digest:
     """Give up the merge under way; its commit stays until gc. Raises NotFoundError when there is none."""
-    candidate = _candidate(content, branch)
+    candidate = require_under_way(content, branch)
     _forget(content, branch)
     return candidate
 
 
-def _candidate(content: Content, branch: str) -> Digest:
+def require_under_way(content: Content, branch: str) -> Digest:
+    """Find the commit of the merge under way; raises NotFoundError when there is none."""
     candidate = under_way(content, branch)
     if candidate is None:
         raise NotFoundError(f"no merge into {branch} is under way: start one with `fedloom merge BRANCH`")

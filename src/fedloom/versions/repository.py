@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedloom.values import Digest
+from fedloom.values import Digest, Tensor
 from fedloom.versions import branches, merge_landing, signing
 from fedloom.versions.branches import Branch
 from fedloom.versions.conflicts import open_conflicts
@@ -18,8 +18,13 @@ from fedloom.versions.merge import How, MergeOutcome, merge
 from fedloom.versions.merge_landing import Measure
 from fedloom.versions.merge_replay import cherry_pick, revert_commit
 from fedloom.versions.objects import Conflict
+from fedloom.versions.remotes import addresses, sync
+from fedloom.versions.remotes.sparse import left_out_is_told
+from fedloom.versions.remotes.sync import CURRENT, Pushing, Synced, quietly
+from fedloom.versions.remotes.transfer import Watch
 from fedloom.versions.revisions import HEAD
 from fedloom.versions.store import Store
+from fedloom.versions.upkeep.fsck import Report, fsck
 from fedloom.versions.verify import Progress, Verdict, verify
 
 FOLDER = ".fedloom"
@@ -153,6 +158,57 @@ class Repository(Content):
         merge_landing.land(self, branch, outcome, measure)
         return outcome
 
+    # remotes
+
+    @classmethod
+    def clone(
+        cls, url: str, folder: Path | str, *, only: Sequence[str] = (), options: Mapping[str, str] | None = None
+    ) -> Repository:
+        """Copy another repository into a folder's `.fedloom`; a clone that was cut off goes on where it stopped.
+
+        only: globs of tensor names to bring, such as `encoder.*`; remembered for later fetches.
+        """
+        if not cls.exists_at(folder):
+            sync.require_reachable(url, options)
+        repository = cls.at(folder)
+        sync.clone(repository, url, only=only, options=options)
+        return repository
+
+    def remotes(self) -> Mapping[str, str]:
+        """List remotes by name, with their addresses."""
+        return addresses.listed(self)
+
+    def add_remote(self, name: str, url: str, options: Mapping[str, str] | None = None) -> str:
+        """Remember another repository under a name; gives its address as it is kept."""
+        return addresses.add(self, name, url, options)
+
+    def remove_remote(self, name: str) -> None:
+        """Forget another repository; what was fetched from it stays."""
+        addresses.remove(self, name)
+
+    def fetch(self, remote: str = "", *, only: Sequence[str] = (), watch: Watch = quietly) -> Synced:
+        """Bring a remote's branches (`origin`, or the only remote there is), and move none of this side."""
+        return sync.fetch(self, remote or addresses.only_remote(self), only=only, watch=watch)
+
+    def pull(self, remote: str = "", *, only: Sequence[str] = (), watch: Watch = quietly) -> Synced:
+        """Fetch, then move the current branch forward; raises ConflictError where the two have gone apart."""
+        return sync.pull(self, remote or addresses.only_remote(self), only=only, watch=watch)
+
+    def push(self, remote: str = "", what: Pushing = CURRENT, watch: Watch = quietly) -> Synced:
+        """Send the current branch, or what `what` names; raises ConflictError where the remote is ahead."""
+        return sync.push(self, remote or addresses.only_remote(self), what, watch)
+
+    def tensors(self, id_: Digest) -> dict[str, Tensor]:
+        """Read all tensors of a tree, as read-only arrays; one that was not fetched is named."""
+        with left_out_is_told(self, self.tree(id_)):
+            return super().tensors(id_)
+
+    def part_tensors(self, commit: Digest, part: str) -> dict[str, Tensor]:
+        """Read a part of a commit that holds tensors; one that was not fetched is named."""
+        entry = self.part(commit, part)
+        with left_out_is_told(self, self.tree(entry.id) if entry else {}):
+            return super().part_tensors(commit, part)
+
     # trust
 
     def sign(self, commit: Digest, key: SigningKey, who: str = "") -> Digest:
@@ -182,3 +238,9 @@ class Repository(Content):
     ) -> Verdict:
         """Check a commit and its history: hashes, parents, statements, signatures; rounds are computed anew."""
         return verify(self, commit, depth=depth, require=require, signed=signed, progress=progress)
+
+    # upkeep
+
+    def fsck(self, *, quick: bool = False, progress: Progress | None = None) -> Report:
+        """Check everything stored and everything refs lead to; `quick` does not read the bytes of tensors."""
+        return fsck(self, quick=quick, progress=progress)

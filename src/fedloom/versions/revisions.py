@@ -112,7 +112,7 @@ def _back(source: Source, at: Digest, count: int, name: str) -> Digest:
     for done in range(count):
         parents = source.commit(at).parents
         if not parents:
-            raise NotFoundError(f"'{name}' does not exist: after {done} steps back there is no parent")
+            raise NotFoundError(f"'{name}' does not exist: the history ends {done} steps back")
         at = parents[0]
     return at
 
@@ -120,5 +120,6 @@ def _back(source: Source, at: Digest, count: int, name: str) -> Digest:
 def _parent(source: Source, at: Digest, number: int, name: str) -> Digest:
     parents = (at, *source.commit(at).parents)
     if number >= len(parents):
-        raise NotFoundError(f"'{name}' does not exist: {at[:12]} has {len(parents) - 1} parents")
+        count = len(parents) - 1
+        raise NotFoundError(f"'{name}' does not exist: {at[:12]} has {count} parent{'' if count == 1 else 's'}")
     return parents[number]

@@ -34,15 +34,17 @@ class Shape:
 class TensorChange:
     """What lies between two tensors; all figures are None where dtype or shape differ.
 
-    elements: how many there are. changed: how many differ in a bit. not_finite: how many are NaN or infinite on either
-    side, and so are in no figure. ulps: the largest change counted in representable numbers (floating types only).
-    norm, max_abs: of the change. relative: its norm by that of the old tensor. cosine: between old and new.
+    elements: how many there are. changed: how many differ in a bit; share: of all. not_finite: how many are NaN or
+    infinite on either side, and so are in no figure. ulps: the largest change counted in representable numbers
+    (floating types only). norm, max_abs: of the change. relative: its norm by that of the old tensor. cosine: between
+    old and new.
     """
 
     old: Shape
     new: Shape
     elements: int | None = None
     changed: int | None = None
+    share: float | None = None
     not_finite: int | None = None
     ulps: int | None = None
     norm: float | None = None
@@ -50,24 +52,20 @@ class TensorChange:
     max_abs: float | None = None
     cosine: float | None = None
 
-    @property
-    def share(self) -> float | None:
-        """Share of the elements that changed."""
-        return self.changed / self.elements if self.elements and self.changed is not None else None
-
 
 def measure(old: Tensor, new: Tensor) -> TensorChange:
     """Compare two tensors."""
     before, after = _shape(old), _shape(new)
     if before != after:
         return TensorChange(before, after)
-    finite = list(_finite_counts(old, new))
+    changed = sum(int(np.count_nonzero(a != b)) for a, b in _chunks(_bits(old), _bits(new)))
     return TensorChange(
         before,
         after,
         elements=old.size,
-        changed=sum(int(np.count_nonzero(a != b)) for a, b in _chunks(_bits(old), _bits(new))),
-        not_finite=old.size - sum(finite),
+        changed=changed,
+        share=changed / old.size if old.size else 0.0,
+        not_finite=old.size - sum(int(np.count_nonzero(keep)) for keep in _finite(old, new)),
         ulps=_ulps(old, new) if is_floating(old) else None,
         **_figures(old, new),
     )
@@ -77,6 +75,7 @@ def _shape(array: Tensor) -> Shape:
     return Shape(dtype_tag(array), tuple(int(n) for n in array.shape))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a difference beyond float64 is not defined
 def _figures(old: Tensor, new: Tensor) -> dict[str, float | None]:
     """Compute norms in two passes: scaled by the largest element, so that squares neither overflow nor vanish."""
     largest = np.zeros(3)
@@ -120,17 +119,12 @@ def _bits(array: Tensor) -> NDArray[Any]:
 def _floats(old: Tensor, new: Tensor) -> Iterator[tuple[_Floats, _Floats]]:
     """Give both in float64 and in pieces, without the elements that are not finite on either side."""
     for (a, b), keep in zip(_chunks(old, new), _finite(old, new), strict=True):
-        with np.errstate(over="ignore"):
-            yield a.astype(np.float64)[keep], b.astype(np.float64)[keep]
+        yield a.astype(np.float64)[keep], b.astype(np.float64)[keep]
 
 
 def _finite(old: Tensor, new: Tensor) -> Iterator[NDArray[np.bool_]]:
     for a, b in _chunks(old, new):
         yield np.isfinite(a.astype(np.float64)) & np.isfinite(b.astype(np.float64))
-
-
-def _finite_counts(old: Tensor, new: Tensor) -> Iterator[int]:
-    return (int(np.count_nonzero(keep)) for keep in _finite(old, new))
 
 
 def _chunks(old: Tensor, new: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -407,6 +407,8 @@ def test_two_heads_of_any_weights_stay_between(share):
         (lambda: Ties(density=0.0), "density must be above 0 and at most 1"),
         (lambda: Ties(density=1.1), "density must be above 0 and at most 1"),
         (lambda: Dare(drop=1.0), "drop must be at least 0 and below 1"),
+        (lambda: Dare(seed=-1), "seed must be at least 0 and below"),
+        (lambda: Dare(seed=2**53), "seed must be at least 0 and below"),
         (lambda: RegMean(shrink=1.0), "shrink must be at least 0 and below 1"),
         (lambda: RegMean(axis=2), "axis must be 0 or 1"),
         (lambda: BranchTrimmedMean(beta=0.5), "beta must be at least 0 and below 0.5"),

@@ -64,21 +64,38 @@ def log(
     name: NameOrNewest = None,
     project: Project = HERE,
     *,
-    refs: Annotated[bool, typer.Option("--refs", help="List branches and runs instead.")] = False,
+    graph: Annotated[
+        bool, typer.Option("--graph", help="Draw it: what a REF reaches, or all branches, tags and runs.")
+    ] = False,
+    all_rounds: Annotated[bool, typer.Option("--all-rounds", help="Draw every round, without folding.")] = False,
+    site: Annotated[str | None, typer.Option(help="Only rounds in which this site took part.")] = None,
+    refs: Annotated[bool, typer.Option("--refs", help="List branches, tags and runs instead.")] = False,
+    reflog: Annotated[
+        str | None, typer.Option(help="List every move of this ref instead, also a deleted one's.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Show the history of a run, newest round first."""
-    from fedloom.cli.history import print_log, print_refs
+    from fedloom.cli.history import print_log, print_reflog, print_refs, print_site
+    from fedloom.cli.log_graph import print_graph
 
-    if refs:
+    if sum((graph, site is not None, refs, reflog is not None)) > 1 or (all_rounds and not graph):
+        raise typer.BadParameter("give one of --graph (with --all-rounds), --site, --refs and --reflog")
+    if reflog is not None:
+        print_reflog(project, reflog, as_json=json)
+    elif refs:
         print_refs(project, as_json=json)
+    elif graph:
+        print_graph(project, name, all_rounds=all_rounds, as_json=json)
+    elif site is not None:
+        print_site(project, name, site, as_json=json)
     else:
         print_log(project, name, as_json=json)
 
 
 def show(name: NameOrNewest = None, project: Project = HERE, *, json: AsJson = False) -> None:
-    """Show one round: who took part, what it measured, what it was made from."""
-    from fedloom.cli.history import print_commit
+    """Show one commit: who took part, what it measured, what it was made from, who signed it."""
+    from fedloom.cli.show import print_commit
 
     print_commit(project, name, as_json=json)
 

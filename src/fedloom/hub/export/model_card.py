@@ -131,7 +131,7 @@ def _participation(report: Report) -> list[str]:
     if not report.partial:
         return [*said, "Every round was complete."]
     told = ", ".join(f"{_text(site)} missed {count}" for site, count in sorted(missed.items()))
-    return [*said, f"{len(report.partial)} rounds were PARTIAL" + (f": {told}." if told else ".")]
+    return [*said, f"PARTIAL rounds: {len(report.partial)}" + (f"; {told}." if told else ".")]
 
 
 def _privacy(report: Report) -> list[str]:

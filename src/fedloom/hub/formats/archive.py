@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import io
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
 
+from fedloom.hub.formats import FormatError
+
 _GROWTH = 64
 _SLACK = 1 << 28
+
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
+"""What zipfile raises at archives that are broken, encrypted or packed in a way it does not know."""
 
 
 def largest(packed: int) -> int:
@@ -23,14 +40,14 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
             members = self._zip.infolist()
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError):
-            raise ValueError("it is no whole zip archive") from None
+        except _BROKEN:
+            raise FormatError("it is no whole zip archive") from None
         self.limit = largest(len(data))
         self._members: Mapping[str, zipfile.ZipInfo] = {member.filename: member for member in members}
         if len(self._members) != len(members):
-            raise ValueError("it holds two members of one name")
+            raise FormatError("it holds two members of one name")
         if sum(member.file_size for member in members) > self.limit:
-            raise ValueError(f"it would unpack to more than {self.limit // 2**20} MiB, far more than a model would")
+            raise FormatError(f"it would unpack to more than {self.limit // 2**20} MiB, far more than a model would")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -38,16 +55,16 @@ class Archive:
         return tuple(self._members)
 
     def read(self, name: str) -> bytes:
-        """Unpack one member; raises ValueError when it is missing or broken."""
+        """Unpack one member; raises FormatError when it is missing or broken."""
         if name not in self._members:
-            raise ValueError(f"its member '{name[:80]}' is missing")
+            raise FormatError(f"its member '{name[:80]}' is missing")
         member = self._members[name]
         try:
             with self._zip.open(member) as file:
                 # One byte beyond what is announced: the directory may lie about what the member holds.
                 data = file.read(member.file_size + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError):
-            raise ValueError(f"its member '{name[:80]}' cannot be unpacked") from None
+        except _BROKEN:
+            raise FormatError(f"its member '{name[:80]}' cannot be unpacked") from None
         if len(data) != member.file_size:
-            raise ValueError(f"its member '{name[:80]}' has another size than announced")
+            raise FormatError(f"its member '{name[:80]}' has another size than announced")
         return data

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 
 import numpy as np
 from numpy.lib import format as npy
 
+from fedloom.hub.formats import FormatError
 from fedloom.hub.formats.archive import Archive
 from fedloom.values import Tensor, dtype_tag
 
@@ -15,9 +17,12 @@ _SUFFIX = ".npy"
 
 
 def decode(data: bytes) -> dict[str, Tensor]:
-    """Read all arrays; raises ValueError when it is no whole npz file of numbers."""
+    """Read all arrays; raises FormatError when it is no whole npz file of numbers."""
     archive = Archive(data)
-    return {name.removesuffix(_SUFFIX): _array(name, archive.read(name)) for name in archive.names}
+    names = {name.removesuffix(_SUFFIX): name for name in archive.names}
+    if len(names) != len(archive.names):
+        raise FormatError("it holds two members of one name")
+    return {name: _array(member, archive.read(member)) for name, member in names.items()}
 
 
 def _array(name: str, data: bytes) -> Tensor:
@@ -27,17 +32,19 @@ def _array(name: str, data: bytes) -> Tensor:
     try:
         version = npy.read_magic(file)
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
-        shape, fortran, dtype = read(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy's remarks about headers of Python 2
+            shape, fortran, dtype = read(file)
     except (KeyError, ValueError, SyntaxError, RecursionError, TypeError, EOFError, MemoryError):
-        raise ValueError(f"its member '{label}' is no .npy array") from None
+        raise FormatError(f"its member '{label}' is no .npy array") from None
     if dtype.hasobject:
-        raise ValueError(f"'{label}' holds Python objects, which are never unpickled: save it as numbers")
+        raise FormatError(f"'{label}' holds Python objects, which are never unpickled: save it as numbers")
     payload = memoryview(data)[file.tell() :]
     if any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != len(payload):
-        raise ValueError(f"'{label}' has {len(payload)} bytes, which is not what its header says")
+        raise FormatError(f"'{label}' has {len(payload)} bytes, which is not what its header says")
     array: Tensor = np.ndarray(shape, dtype, payload, order="F" if fortran else "C")
     try:
         dtype_tag(array)
     except TypeError as error:
-        raise ValueError(f"'{label}': {error}") from None
+        raise FormatError(f"'{label}': {error}") from None
     return array

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fedloom.hub.formats import FormatError
 from fedloom.values import DTYPES, Buffer, Tensor, Tensors, TensorSpec, tensor_bytes, tensor_from_bytes, tensor_spec
 
 _METADATA = "__metadata__"
@@ -35,40 +36,42 @@ def encode(tensors: Tensors, metadata: Mapping[str, str]) -> Iterator[Buffer]:
 
 
 def decode(data: Buffer) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors, as views of `data`, and text; raises ValueError when it is no whole safetensors file."""
+    """Read tensors, as views of `data`, and text; raises FormatError when it is no whole safetensors file."""
     view = memoryview(data)
     size = int.from_bytes(view[:8], "little")
     if len(view) < 8 or size > min(len(view) - 8, _LARGEST_HEADER):
-        raise ValueError("it is no safetensors file, or was cut off")
+        raise FormatError("it is no safetensors file, or was cut off")
     header = _header(bytes(view[8 : 8 + size]))
     metadata = header.pop(_METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise ValueError("its metadata is no text")
+        raise FormatError("its metadata is no text")
     places = sorted((_place(name, entry) for name, entry in header.items()), key=lambda place: place[1])
     payload, end = view[8 + size :], 0
     for spec, start, stop in places:
         if start != end or stop - start != spec.nbytes or stop > len(payload):
-            raise ValueError(f"'{spec.name[:80]}' does not lie where it should, or was cut off")
+            raise FormatError(f"'{spec.name[:80]}' does not lie where it should, or was cut off")
         end = stop
     if end != len(payload):
-        raise ValueError("bytes follow its last tensor")
+        raise FormatError("bytes follow its last tensor")
     return {spec.name: tensor_from_bytes(spec, payload[start:stop]) for spec, start, stop in places}, metadata
 
 
 def _header(text: bytes) -> dict[str, Any]:
     try:
         header = json.loads(text, object_pairs_hook=_unique)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        raise ValueError("its header is no JSON") from None
+    except FormatError:
+        raise
+    except (ValueError, RecursionError):  # no UTF-8, no JSON, or a number of thousands of digits
+        raise FormatError("its header is no JSON") from None
     if isinstance(header, dict):
         return header
-    raise ValueError("its header is no JSON object")
+    raise FormatError("its header is no JSON object")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("its header names something twice")
+        raise FormatError("its header names something twice")
     return found
 
 
@@ -78,9 +81,9 @@ def _place(name: str, entry: Any) -> tuple[TensorSpec, int, int]:
         dtype, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
         whole = all(type(number) is int and number >= 0 for number in (*shape, start, stop))
     except (KeyError, TypeError, ValueError):
-        raise ValueError(f"its header is wrong at '{name[:80]}'") from None
+        raise FormatError(f"its header is wrong at '{name[:80]}'") from None
     if not whole or type(dtype) is not str:
-        raise ValueError(f"its header is wrong at '{name[:80]}'")
+        raise FormatError(f"its header is wrong at '{name[:80]}'")
     if dtype not in DTYPES:
-        raise ValueError(f"'{name[:80]}' has elements of type {dtype[:20]}, which the store does not hold")
+        raise FormatError(f"'{name[:80]}' has elements of type {dtype[:20]}, which the store does not hold")
     return TensorSpec(name, dtype, tuple(shape)), start, stop

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedloom.hub.formats import FormatError
 from fedloom.hub.formats.archive import Archive
 from fedloom.values import DTYPES, Tensor
 
@@ -57,21 +58,21 @@ class _Storage:
 
 
 def decode(data: bytes) -> dict[str, Tensor]:
-    """Read a state dict; raises ValueError when it is none, or holds anything but tensors by name."""
+    """Read a state dict; raises FormatError when it is none, or holds anything but tensors by name."""
     try:
         archive = Archive(data)
-    except ValueError as error:
+    except FormatError as error:
         old = "" if data[:2] == b"PK" else "; torch before 1.6 wrote another format: load and save it again"
-        raise ValueError(f"{error}{old}") from None
+        raise FormatError(f"{error}{old}") from None
     programs = [name for name in archive.names if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(programs) != 1:
-        raise ValueError("it is no file of torch.save")
+        raise FormatError("it is no file of torch.save")
     found = _Machine(archive, programs[0].removesuffix("data.pkl")).run(archive.read(programs[0]))
     items = found.items() if isinstance(found, dict) else [("", found)]
     tensors = {key: value for key, value in items if isinstance(key, str) and isinstance(value, np.ndarray)}
     if not isinstance(found, dict) or len(tensors) != len(found):
         other = next((f", its '{key[:80]}' is no tensor" for key in _words(items) if key not in tensors), "")
-        raise ValueError(f"it is no state dict{other}: {_ADVICE}")
+        raise FormatError(f"it is no state dict{other}: {_ADVICE}")
     return tensors
 
 
@@ -92,21 +93,23 @@ class _Machine:
     made: int = 0
 
     def run(self, program: bytes) -> Any:
-        """Carry out a program and give what it leaves; raises ValueError at anything unknown."""
+        """Carry out a program and give what it leaves; raises FormatError at anything unknown."""
         if (
             f"{self.folder}byteorder" in self.archive.names
             and self.archive.read(f"{self.folder}byteorder") != b"little"
         ):
-            raise ValueError("it was written on a big-endian machine: load and save it on another")
+            raise FormatError("it was written on a big-endian machine: load and save it on another")
         try:
             for opcode, argument, _ in pickletools.genops(program):
                 if opcode.name == "STOP":
                     (result,) = self.stack
                     return result
                 self._step(opcode.name, argument)
-        except (IndexError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-            raise ValueError("it is no state dict of torch, or was cut off") from None
-        raise ValueError("it is no state dict of torch, or was cut off")
+        except FormatError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
+            raise FormatError("it is no state dict of torch, or was cut off") from None
+        raise FormatError("it is no state dict of torch, or was cut off")
 
     def _step(self, name: str, argument: Any) -> None:
         if name in _PUSHED:
@@ -120,7 +123,7 @@ class _Machine:
         elif name in _INSTRUCTIONS:
             _INSTRUCTIONS[name](self, argument)
         elif name not in ("PROTO", "FRAME"):
-            raise ValueError(f"it holds more than tensors ({name}): {_ADVICE}")
+            raise FormatError(f"it holds more than tensors ({name}): {_ADVICE}")
 
     def mark(self, _: Any) -> None:
         """Start a group of values."""
@@ -185,12 +188,12 @@ class _Machine:
         """Read the bytes that a persistent id names."""
         kind, storage, key, _place, count = self.stack.pop()
         if kind != "storage" or not isinstance(storage, _Global) or storage.name not in _STORAGES:
-            raise ValueError(f"it holds a storage of an unknown type: {_ADVICE}")
+            raise FormatError(f"it holds a storage of an unknown type: {_ADVICE}")
         if key not in self.storages:
             self.storages[key] = self.archive.read(f"{self.folder}data/{key}")
         dtype = _STORAGES[storage.name]
         if len(self.storages[key]) != count * DTYPES[dtype].itemsize:
-            raise ValueError(f"its storage '{str(key)[:40]}' was cut off")
+            raise FormatError(f"its storage '{str(key)[:40]}' was cut off")
         self.stack.append(_Storage(self.storages[key], dtype))
 
     def call(self, _: Any) -> None:
@@ -204,13 +207,13 @@ class _Machine:
         elif what == ("torch._utils", "_rebuild_tensor_v3"):
             storage, offset, shape, strides, *_more, dtype = arguments
             if dtype.name not in _ELEMENTS:
-                raise ValueError(f"it holds elements of type {str(dtype.name)[:40]}, which the store does not hold")
+                raise FormatError(f"it holds elements of type {str(dtype.name)[:40]}, which the store does not hold")
             self.stack.append(self._tensor(storage, _ELEMENTS[dtype.name], offset, shape, strides))
         elif what == ("torch._utils", "_rebuild_parameter"):
             self.stack.append(arguments[0])
         else:
             named = f"{what.module}.{what.name}"[:80] if isinstance(what, _Global) else "something else"
-            raise ValueError(f"it holds more than tensors ({named}): {_ADVICE}")
+            raise FormatError(f"it holds more than tensors ({named}): {_ADVICE}")
 
     def _tensor(
         self, storage: _Storage, dtype: str, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
@@ -218,14 +221,14 @@ class _Machine:
         """Cut a tensor out of a storage; offset and strides count elements."""
         flat = np.frombuffer(storage.data, DTYPES[dtype])
         if not all(type(n) is int and n >= 0 for n in (offset, *shape, *strides)):
-            raise ValueError("a tensor has no proper shape")
+            raise FormatError("a tensor has no proper shape")
         size = math.prod(shape)
         last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
         if size and last >= len(flat):
-            raise ValueError("a tensor reaches beyond its storage")
+            raise FormatError("a tensor reaches beyond its storage")
         self.made += size * flat.itemsize
         if self.made > self.archive.limit:  # a view can be far larger than what it shows
-            raise ValueError(f"it would unpack to more than {self.archive.limit // 2**20} MiB, far more than a model")
+            raise FormatError(f"it would unpack to more than {self.archive.limit // 2**20} MiB, far more than a model")
         if not size:
             return np.empty(shape, flat.dtype)
         steps = tuple(stride * flat.itemsize for stride in strides)

@@ -105,7 +105,7 @@ def needed(name: str, arrays: Sequence[Tensor | None], heads: int, strategy: str
         which = ", ".join(map(str, missing))
         raise VersionsError(
             f"strategy needs missing data: {strategy} cannot merge '{path}' without {name} of head {which}. "
-            f"Commit {name} beside the model, or choose another strategy"
+            f"Commit statistics/{name} beside the model, or choose another strategy"
         )
     return [array for array in arrays if array is not None]
 

@@ -91,6 +91,8 @@ class Dare(BranchStrategy):
     def __post_init__(self) -> None:
         if not 0.0 <= self.drop < 1.0:
             raise ValueError(f"drop must be at least 0 and below 1, got {self.drop}")
+        if not 0 <= self.seed < 2**53:
+            raise ValueError(f"seed must be at least 0 and below 2^53, got {self.seed}")  # a recipe is JSON
 
     def _merged(self, base: Tensor | None, heads: Sequence[Tensor], weights: Sequence[float], extras: Extras) -> Tensor:
         assert base is not None, "checked before"

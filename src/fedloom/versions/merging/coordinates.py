@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
-from fedloom.values import Tensor, is_floating
+from fedloom.values import DTYPES, FLOATS, Tensor, dtype_tag, is_floating
 
 STACKED = 1 << 18
 """Numbers, over all arrays, that are compared at once: 2 MiB of float64."""
+
+_ADDED = frozenset(tag for tag in FLOATS if DTYPES[tag].isbuiltin == 2)
+"""The types that ml_dtypes adds to NumPy's own: bf16 and fp8."""
 
 
 def by_coordinate(like: Tensor, arrays: Sequence[Tensor], reduce: Callable[[Tensor], Tensor]) -> Tensor:
@@ -49,8 +53,8 @@ def narrowed(values: Tensor, like: Tensor) -> Tensor:
     """Convert float64 values, which may be overwritten, to the dtype of `like`, rounding once."""
     if not is_floating(like):
         np.clip(np.rint(values, out=values), *_range(like.dtype), out=values)
-    elif like.dtype.kind == "V":
-        values = _sticky_single(values)  # the casts of ml_dtypes go through float32: they would round twice
+    elif dtype_tag(like) in _ADDED:
+        values = _rounded(values, like.dtype)  # the casts of ml_dtypes go through float32 or half: they round twice
     return values.astype(like.dtype, copy=False)
 
 
@@ -63,14 +67,9 @@ def _range(dtype: np.dtype[Any]) -> tuple[float, float]:
     return low, high if int(high) <= limits.max else float(np.nextafter(high, 0.0))
 
 
-def _sticky_single(values: Tensor) -> Tensor:
-    """Round float64 to float32 by "round to odd", after which rounding to bf16 or fp8 is as if done in one step.
-
-    Boldo & Melquiond 2008, "Emulation of FMA and correctly rounded sums", theorem 3: it takes two spare bits.
-    """
-    with np.errstate(over="ignore"):
-        single = values.astype(np.float32)
-    bits, wide = single.view(np.uint32), single.astype(np.float64)
-    bits -= np.abs(wide) > np.abs(values)  # cut off: the next number towards zero ...
-    bits |= (wide != values) & ~np.isnan(values)  # ... and a last bit that says that something was cut off
-    return single
+def _rounded(values: Tensor, dtype: np.dtype[Any]) -> Tensor:
+    """Round float64 to the nearest number of a narrower floating type, ties to even, still as float64."""
+    kind = ml_dtypes.finfo(dtype.type)  # type: ignore[no-untyped-call]  # its stubs have no types
+    exponent = np.maximum(np.frexp(values)[1] - 1, kind.minexp)
+    last = exponent - kind.nmant  # of the last binary digit that the type keeps
+    return np.asarray(np.ldexp(np.rint(np.ldexp(values, -last)), last))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +28,7 @@ from fedloom.versions.disk import Disk
 from fedloom.versions.remotes.http_client import HttpRemote
 from fedloom.versions.remotes.remote import Remote
 from fedloom.versions.remotes.store_remote import StoreRemote
+from fedloom.versions.remotes.tracking import SEEN, set_ref, tracking
 
 ORIGIN = "origin"
 _FOLDER = ".fedloom"
@@ -69,8 +70,8 @@ def remove(content: Content, name: str) -> None:
     _address(content, name)
     content.store.delete(_options_path(name))
     content.settings.change(lambda before: replace(before, remotes=_without(before.remotes, name)))
-    for ref in content.refs.names(f"remotes/{name}/"):
-        content.refs.compare_and_set(ref, content.refs.get(ref), None, f"remote {name} removed")
+    for ref in (*content.refs.names(tracking(name, "")), *content.refs.names(f"{SEEN}{name}/")):
+        set_ref(content, ref, None, f"remote {name} removed")
 
 
 @contextmanager
@@ -80,18 +81,8 @@ def connected(content: Content, name: str, *, create: bool = False) -> Iterator[
     create: whether a new folder is made where there is none.
     """
     address = _address(content, name)
-    options = _options(content, name)
-    if _is_hub(address):
-        hub = HttpRemote(address, content.database, _token(options))
-        try:
-            yield hub
-        finally:
-            hub.close()
-        return
-    if is_folder(address):
-        yield StoreRemote(Disk(_repository_in(Path(address), create=create)), address, content.database)
-        return
-    yield StoreRemote(Bucket(_bucket(address, options)), address, content.database)
+    with closing(_opened(content, address, _options(content, name), create=create)) as remote:
+        yield remote
 
 
 def only_remote(content: Content) -> str:
@@ -144,6 +135,14 @@ def _bucket(address: str, options: Mapping[str, str]) -> Any:
         for value in options.values():
             told = told.replace(value, "…") if value else told
         raise VersionsError(f"{address} cannot be opened: {told}. Check the address and its options") from None
+
+
+def _opened(content: Content, address: str, options: Mapping[str, str], *, create: bool) -> HttpRemote | StoreRemote:
+    if _is_hub(address):
+        return HttpRemote(address, content.database, _token(options))
+    if is_folder(address):
+        return StoreRemote(Disk(_repository_in(Path(address), create=create)), address, content.database)
+    return StoreRemote(Bucket(_bucket(address, options)), address, content.database)
 
 
 def _repository_in(folder: Path, *, create: bool) -> Path:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from fedloom.values import Digest
 from fedloom.versions.objects import Commit, Conflict, Entry, Kind
 from fedloom.versions.recipes import PARTS
+
+Demand: TypeAlias = Literal["needed", "promised", "opaque", "computed", "side"]
+"""Whether what a commit names must be there, or why not: kept by a site, a mere commitment, computed by a recipe, or
+named by a conflict, whose sides the commits they came from name as well."""
 
 
 class Named(NamedTuple):
@@ -21,7 +25,12 @@ class Named(NamedTuple):
     path: str
     kind: Kind
     id: Digest
-    needed: bool
+    demand: Demand
+
+    @property
+    def needed(self) -> bool:
+        """Whether the commit is not whole without it."""
+        return self.demand == "needed"
 
 
 class Reader(Protocol):
@@ -37,24 +46,38 @@ class Reader(Protocol):
 
 
 def named(commit: Commit, reader: Reader) -> Iterator[Named]:
+    """List everything below a commit that may be there, its tree first: all but commitments, which nobody asks for."""
+    return (found for found in below(commit, reader) if found.demand != "opaque")
+
+
+def below(commit: Commit, reader: Reader) -> Iterator[Named]:
     """List everything below a commit, its tree first; what a tree that is not at hand holds is left out."""
-    derived = commit.recipe is not None
-    stack = [("", Entry("tree", commit.tree), True)]
+    return under(Entry("tree", commit.tree), reader, made=PARTS if commit.recipe is not None else ())
+
+
+def under(root: Entry, reader: Reader, *, made: Collection[str] = ()) -> Iterator[Named]:
+    """List an entry and everything below it; `made` are the parts whose tensors a recipe computes."""
+    stack: list[tuple[str, Entry, Demand]] = [("", root, "needed")]
     while stack:
-        path, entry, needed = stack.pop()
-        if entry.keep == "opaque":
-            continue
-        needed = needed and entry.keep == "stored"
-        computed = derived and entry.kind == "tensor" and path.split("/", 1)[0] in PARTS
-        yield Named(path, entry.kind, entry.id, needed and not computed)
+        path, entry, demand = stack.pop()
+        demand = _demand(entry, demand)
+        computed = entry.kind == "tensor" and path.split("/", 1)[0] in made
+        yield Named(path, entry.kind, entry.id, "computed" if computed and demand == "needed" else demand)
         if entry.kind == "tree":
-            below = reader.tree(entry.id) or {}
-            stack += [(f"{path}/{name}" if path else name, found, needed) for name, found in below.items()]
+            held = reader.tree(entry.id) or {}
+            stack += [(f"{path}/{name}" if path else name, found, demand) for name, found in held.items()]
         elif entry.kind == "conflict":
-            # Its sides are named by the commits it came from as well, so they need not be here a second time.
             conflict = reader.conflict(entry.id)
             sides = (conflict.base, *conflict.heads) if conflict else ()
-            stack += [(path, side, False) for side in sides if side is not None]
+            lent: Demand = "side" if demand == "needed" else demand
+            stack += [(path, side, lent) for side in sides if side is not None]
+
+
+def _demand(entry: Entry, above: Demand) -> Demand:
+    """Say what holds for an entry, which is never demanded more than what holds it."""
+    if "opaque" in (entry.keep, above):
+        return "opaque"
+    return entry.keep if above == "needed" and entry.keep == "promised" else above
 
 
 def selected(path: str, only: Collection[str]) -> bool:

@@ -25,14 +25,14 @@ from fedloom.errors import (
     WireError,
 )
 from fedloom.values import Buffer, Digest
-from fedloom.versions import objects
+from fedloom.versions import objects, tombstones
 from fedloom.versions.content import Content
 from fedloom.versions.history import ancestors
 from fedloom.versions.refs import is_ref_name
 from fedloom.versions.remotes import wire
 from fedloom.versions.remotes.closure import named
 from fedloom.versions.remotes.guard import ATTESTATIONS, HEADS, MERGING, TAGS, Guard, require_movable
-from fedloom.versions.remotes.remote import Parcel, Want, erasure_path, opened
+from fedloom.versions.remotes.remote import Parcel, Want, opened
 from fedloom.versions.remotes.transfer import is_kept, reader_of
 
 if TYPE_CHECKING:
@@ -142,6 +142,7 @@ class Hub:
 
     def _missing(self, environ: WSGIEnvironment) -> _Answer:
         ids = self._ids(self._question(environ).get("ids"))
+        self._content.lease.hold()  # what is here is relied on from now on
         return {"missing": [id_ for id_ in ids if not is_kept(self._content, id_)]}
 
     def _get(self, environ: WSGIEnvironment) -> _Answer:
@@ -152,8 +153,8 @@ class Hub:
 
     def _wanted(self, want: Want) -> Iterator[Parcel]:
         """Give an object, as a difference where the base is here; its tombstone; or nothing."""
-        if self._content.store.exists(erasure_path(want.id)):
-            yield Parcel(want.id, self._content.store.get(erasure_path(want.id)), erased=True)
+        if self._content.store.exists(tombstones.path(want.id)):
+            yield Parcel(want.id, self._content.store.get(tombstones.path(want.id)), erased=True)
         elif self._content.has(want.id):
             like = want.like if want.like is not None and self._content.has(want.like) else None
             yield Parcel(want.id, self._content.database.get(want.id), like)
@@ -174,7 +175,7 @@ class Hub:
     def _keep(self, parcel: Parcel) -> None:
         if parcel.erased:
             if not self._content.has(parcel.id):
-                self._content.store.create(erasure_path(parcel.id), [parcel.data])
+                self._content.store.create(tombstones.path(parcel.id), [parcel.data])
             return
         whole = opened(parcel)
         if objects.kind_of(parcel.data) == "commit":

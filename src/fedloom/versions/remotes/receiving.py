@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from fedloom.errors import NotFoundError
 from fedloom.values import Digest
-from fedloom.versions import objects
+from fedloom.versions import objects, tombstones
 from fedloom.versions.content import Content
 from fedloom.versions.history import ordered
 from fedloom.versions.objects import Commit, Encoded, Entry
 from fedloom.versions.remotes.closure import Named, named, selected
-from fedloom.versions.remotes.remote import Parcel, Remote, Want, erasure_path, opened
+from fedloom.versions.remotes.remote import Parcel, Remote, Want, opened
 from fedloom.versions.remotes.transfer import (
     Moved,
     Options,
@@ -153,7 +153,7 @@ class _Incoming:
 
     def _keep(self, parcel: Parcel, like: Digest | None) -> None:
         if parcel.erased:
-            self._local.store.create(erasure_path(parcel.id), [parcel.data])
+            self._local.store.create(tombstones.path(parcel.id), [parcel.data])
         else:
             self._local.database.put(opened(parcel), like)
             self._sizes.note(parcel.id, len(parcel.data))

@@ -136,8 +136,3 @@ def leading(parcels: Iterable[Parcel]) -> tuple[Iterator[Parcel], Iterator[Parce
             yield parcel
 
     return whole(), chain((parcel for parcel in rest), source)
-
-
-def erasure_path(id_: Digest) -> str:
-    """Say where the tombstone of an erased object lies in a store."""
-    return f"erased/{id_}"

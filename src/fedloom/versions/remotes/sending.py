@@ -7,11 +7,11 @@ from itertools import islice
 
 from fedloom.errors import NotFoundError
 from fedloom.values import Digest
-from fedloom.versions import objects, recipes
+from fedloom.versions import objects, recipes, tombstones
 from fedloom.versions.content import Content
 from fedloom.versions.history import Read, ancestors, ordered
 from fedloom.versions.remotes.closure import Named, named, selected
-from fedloom.versions.remotes.remote import Parcel, Remote, erasure_path
+from fedloom.versions.remotes.remote import Parcel, Remote
 from fedloom.versions.remotes.transfer import (
     Moved,
     Options,
@@ -26,7 +26,9 @@ from fedloom.versions.remotes.transfer import (
 
 _FIRST_ASKED = 16
 _IDS_ASKED = 4096
-_ORDER = {"tensor": 0, "blob": 0, "attestation": 0, "conflict": 1, "tree": 2, "commit": 3}
+_LEAVES = ("tensor", "blob")
+_STEPS_TOGETHER = 64
+_OBJECTS_TOGETHER = 512
 
 
 def send(local: Content, remote: Remote, tips: Iterable[Digest], options: Options, watch: Watch) -> Moved:
@@ -34,7 +36,7 @@ def send(local: Content, remote: Remote, tips: Iterable[Digest], options: Option
     outgoing = _Outgoing(local, remote, options)
     steps = outgoing.plan(list(dict.fromkeys(tips)))
     held_back = _held_back(steps, local.commit)
-    total = sum(len(step.items) + (step.id not in held_back) for step in steps)
+    total = sum(len(step.items) + (step.new and step.id not in held_back) for step in steps)
     before, done = remote.traffic.sent, 0
 
     def counted(parcels: Iterator[Parcel]) -> Iterator[Parcel]:
@@ -44,9 +46,9 @@ def send(local: Content, remote: Remote, tips: Iterable[Digest], options: Option
             done += 1
             watch(done, total, remote.traffic.sent - before)
 
-    for step in steps:
-        remote.put(counted(outgoing.parcels(step, with_commit=step.id not in held_back)))
-    moved = tuple(step.id for step in steps if step.id not in held_back)
+    for group in _grouped(steps):
+        remote.put(counted(outgoing.parcels(group, held_back)))
+    moved = tuple(step.id for step in steps if step.new and step.id not in held_back)
     return Moved(done, remote.traffic.sent - before, outgoing.raw(steps), moved, tuple(held_back))
 
 
@@ -74,6 +76,7 @@ class _Outgoing:
         self._local, self._remote, self._options = local, remote, options
         self._reader = reader_of(local)
         self._sizes = Sizes(local)
+        self._again: list[Digest] = []
 
     def plan(self, tips: Sequence[Digest]) -> list[Step]:
         """List the commits to send, parents first, each with what it needs."""
@@ -84,13 +87,19 @@ class _Outgoing:
         there |= set(asked).difference(*(self._remote.missing(batch) for batch in batches))
         return [self._step(id_, there) for id_ in order]
 
-    def parcels(self, step: Step, *, with_commit: bool) -> Iterator[Parcel]:
-        """Read what a step sends, one object at a time: tensors and blobs, conflicts and trees, then the commit."""
-        made = self._computed(step)
-        for found, like in sorted(step.items, key=lambda item: _ORDER[item[0].kind]):
-            yield made.get(found.id) or self._parcel(found.id, like)
-        if with_commit:
-            yield self._parcel(step.id, None)
+    def parcels(self, steps: Sequence[Step], held_back: Collection[Digest]) -> Iterator[Parcel]:
+        """Read what some steps send, one object at a time: tensors and blobs, then trees and commits, parents first."""
+        for step in steps:
+            made = self._computed(step)
+            for found, like in step.items:
+                if found.kind in _LEAVES:
+                    yield made.get(found.id) or self._parcel(found.id, like)
+        for step in steps:
+            for found, _ in reversed(step.items):  # a tree stands before what it names
+                if found.kind not in _LEAVES:
+                    yield self._parcel(found.id, None)
+            if step.new and step.id not in held_back:
+                yield self._parcel(step.id, None)
 
     def raw(self, steps: Iterable[Step]) -> int:
         """Sum the sizes of everything that the commits of some steps name."""
@@ -107,12 +116,12 @@ class _Outgoing:
             if not more:
                 break
             goals |= more
-        again = [tip for tip in tips if tip in boundary] if self._options.materialized else []
-        return boundary - set(again), again + order
+        self._again = [tip for tip in tips if tip in boundary] if self._options.materialized else []
+        return boundary - set(self._again), self._again + order
 
     def _step(self, id_: Digest, there: set[Digest]) -> Step:
         """Decide what to send of one commit; `there` grows by it."""
-        step, before = Step(id_), tensors_before(id_, self._local.commit, self._reader)
+        step, before = Step(id_, new=id_ not in self._again), tensors_before(id_, self._local.commit, self._reader)
         for found in self._named(id_):
             if found.id in there:
                 continue
@@ -151,7 +160,7 @@ class _Outgoing:
 
     def _parcel(self, id_: Digest, like: Digest | None) -> Parcel:
         if not self._local.has(id_):
-            return Parcel(id_, self._local.store.get(erasure_path(id_)), erased=True)
+            return Parcel(id_, self._local.store.get(tombstones.path(id_)), erased=True)
         data = self._local.database.get(id_)
         self._sizes.note(id_, len(data))
         return Parcel(id_, data, like)
@@ -170,3 +179,18 @@ def _held_back(steps: Sequence[Step], read: Read) -> list[Digest]:
         if step.left_out or any(parent in held for parent in read(step.id).parents):
             held.append(step.id)
     return held
+
+
+def _grouped(steps: Iterable[Step]) -> Iterator[list[Step]]:
+    """Put steps together, so that many small commits take few requests; what one is a difference to goes before it."""
+    group: list[Step] = []
+    inside: set[Digest] = set()
+    for step in steps:
+        full = len(group) >= _STEPS_TOGETHER or len(inside) >= _OBJECTS_TOGETHER
+        if full or any(like in inside for _, like in step.items):
+            yield group
+            group, inside = [], set()
+        group.append(step)
+        inside |= {found.id for found, _ in step.items}
+    if group:
+        yield group

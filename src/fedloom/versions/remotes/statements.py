@@ -17,7 +17,7 @@ from fedloom.versions.history import ancestors
 from fedloom.versions.remotes.abreast import abreast
 from fedloom.versions.remotes.guard import ATTESTATIONS
 from fedloom.versions.remotes.remote import Parcel, Remote, Want, opened
-from fedloom.versions.remotes.tracking import set_ref, tracking
+from fedloom.versions.remotes.tracking import SEEN, set_ref
 
 _ASKED_ONE_BY_ONE = 8
 
@@ -30,29 +30,24 @@ class Stated:
     notes: tuple[str, ...] = ()
 
 
-def is_tracked(ref: str) -> bool:
-    """Whether a ref remembers a statement and not a branch."""
-    return f"/{ATTESTATIONS}" in ref
-
-
 def bring(content: Content, remote: Remote, name: str) -> Stated:
     """Bring the statements of a remote about commits that are here."""
     there = remote.refs(ATTESTATIONS)
-    last = {ref: content.refs.get(tracking(name, ref)) for ref in there}
+    last = {ref: content.refs.get(_seen(name, ref)) for ref in there}
     news = {ref: target for ref, target in there.items() if last[ref] != target and content.has(_subject(ref))}
     ours = {ref: content.refs.get(ref) for ref in news}
     taken = {ref: target for ref, target in news.items() if ours[ref] in (None, last[ref], target)}
     count = _fetch(content, remote, taken.values())
     for ref, target in taken.items():
         set_ref(content, ref, target, f"stated at {name}")
-        set_ref(content, tracking(name, ref), target, f"seen at {name}")
+        set_ref(content, _seen(name, ref), target, f"seen at {name}")
     return Stated(count, _notes(name, news.keys() - taken.keys()))
 
 
 def send(content: Content, remote: Remote, name: str, tips: Iterable[Digest]) -> Stated:
     """Send the statements of this side about commits that some tips reach."""
     ours = {ref: content.refs.get(ref) for ref in content.refs.names(ATTESTATIONS)}
-    last = {ref: content.refs.get(tracking(name, ref)) for ref in ours}
+    last = {ref: content.refs.get(_seen(name, ref)) for ref in ours}
     news = {ref: target for ref, target in ours.items() if target is not None and target != last[ref]}
     if not news:
         return Stated()
@@ -72,7 +67,7 @@ def send(content: Content, remote: Remote, name: str, tips: Iterable[Digest]) ->
 
     moved = {ref for ref, done in zip(due, abreast(is_moved, due), strict=True) if done}
     for ref in known | moved:
-        set_ref(content, tracking(name, ref), news[ref], f"pushed to {name}")
+        set_ref(content, _seen(name, ref), news[ref], f"pushed to {name}")
     return Stated(len(moved), _notes(name, news.keys() - known - moved))
 
 
@@ -91,6 +86,11 @@ def _fetch(content: Content, remote: Remote, ids: Iterable[Digest]) -> int:
     if lost := [id_ for id_ in absent if not content.has(id_)]:
         raise NotFoundError(f"the remote has not got statement {lost[0][:12]} that it names: see `fedloom fsck` there")
     return len(absent)
+
+
+def _seen(name: str, ref: str) -> str:
+    """Name the ref that remembers the statement both sides had last."""
+    return f"{SEEN}{name}/{ref}"
 
 
 def _subject(ref: str) -> Digest:

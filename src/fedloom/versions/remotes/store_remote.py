@@ -6,25 +6,28 @@ history that does not go forward. Objects this side has are not read from there,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from itertools import islice
 
 from fedloom.errors import NotFoundError
 from fedloom.values import Buffer, Digest
-from fedloom.versions import objects
+from fedloom.versions import objects, tombstones
+from fedloom.versions.bucket import Bucket
 from fedloom.versions.content import Content
 from fedloom.versions.database import Database
-from fedloom.versions.encoding import Form
 from fedloom.versions.history import ancestors
 from fedloom.versions.objects import Encoded
 from fedloom.versions.remotes.abreast import abreast
 from fedloom.versions.remotes.guard import Guard, require_movable
-from fedloom.versions.remotes.remote import Parcel, Traffic, Want, erasure_path, leading, opened, plain_form
-from fedloom.versions.remotes.transfer import is_kept
+from fedloom.versions.remotes.remote import Parcel, Traffic, Want, leading, opened, plain_form
 from fedloom.versions.store import Backend, Store
 
 _WALKED = 512
+_LISTED_INSTEAD = 256
+_OBJECT = re.compile(r"objects/[0-9a-f]{2}/([0-9a-f]{64})")
 
 
 class StoreRemote:
@@ -34,11 +37,13 @@ class StoreRemote:
         self, backend: Backend, place: str, near: Database | None = None, guard: Guard = require_movable
     ) -> None:
         self.traffic = Traffic()
-        store = Store(_Counted(backend, self.traffic), place)
-        self._content = Content(store)
-        if near is not None:
-            self._content.database = _Near(store, near)
+        self._content = Content(Store(_Far(backend, self.traffic, near), place))
         self._guard = guard
+        self._is_bucket = isinstance(backend, Bucket)
+
+    def close(self) -> None:
+        """End the work there."""
+        self._content.lease.release()
 
     def refs(self, prefix: str) -> Mapping[str, Digest]:
         """List refs once, then read where they point, several at a time."""
@@ -54,10 +59,13 @@ class StoreRemote:
         return [Parcel(id_, _whole(objects.encode_commit(commit))) for id_, commit in reached]
 
     def missing(self, ids: Collection[Digest]) -> set[Digest]:
-        """Ask for each, several at a time."""
+        """Ask for each, several at a time; in a bucket, many are looked for in one listing instead."""
+        self._content.lease.hold()  # what is there is relied on from now on
         asked = sorted(ids)
-        kept = zip(asked, abreast(lambda id_: is_kept(self._content, id_), asked), strict=True)
-        return {id_ for id_, is_there in kept if not is_there}
+        if self._is_bucket and len(asked) > _LISTED_INSTEAD:
+            return set(asked) - set(self._content.database.ids()) - self._erased
+        there = zip(asked, abreast(self._content.has, asked), strict=True)
+        return {id_ for id_, is_there in there if not is_there and id_ not in self._erased}
 
     def get(self, wants: Iterable[Want]) -> Iterator[Parcel]:
         """Read objects, some ahead of the one that is asked for."""
@@ -77,46 +85,31 @@ class StoreRemote:
         self._guard(self._content, name, old, new)
         self._content.refs.compare_and_set(name, old, new, why)
 
+    @cached_property
+    def _erased(self) -> frozenset[Digest]:
+        """The ids that have a tombstone there: few, so they are listed once."""
+        return frozenset(tombstones.all_of(self._content.store))
+
     def _get(self, want: Want) -> Parcel | None:
+        if want.id in self._erased:
+            return Parcel(want.id, self._content.store.get(tombstones.path(want.id)), erased=True)
         try:
             return Parcel(want.id, self._content.database.get(want.id))
-        except NotFoundError:
-            pass
-        try:
-            return Parcel(want.id, self._content.store.get(erasure_path(want.id)), erased=True)
         except NotFoundError:
             return None
 
     def _put(self, parcel: Parcel) -> None:
         if parcel.erased:
-            self._content.store.create(erasure_path(parcel.id), [parcel.data])
+            self._content.store.create(tombstones.path(parcel.id), [parcel.data])
         else:
             self._content.database.put(opened(parcel), parcel.like)
 
 
-class _Near(Database):
-    """The objects of a far store, of which those that are here as well are read here."""
+class _Far:
+    """A store's backend that counts what goes over the wire, and reads large objects that are near from there."""
 
-    def __init__(self, store: Store, near: Database) -> None:
-        super().__init__(store)
-        self._near = near
-
-    def get(self, id_: Digest) -> memoryview:
-        """Read an object's canonical bytes."""
-        return self._near.get(id_) if self._near.has(id_) else super().get(id_)
-
-    def _base_of(self, form: Form) -> bytes | None:
-        """Read the keyframe of a stored difference."""
-        if form.base is not None and self._near.has(form.base):
-            return plain_form(self._near.get(form.base))
-        return super()._base_of(form)
-
-
-class _Counted:
-    """A store's backend that counts what goes over the wire."""
-
-    def __init__(self, backend: Backend, traffic: Traffic) -> None:
-        self._backend, self._traffic = backend, traffic
+    def __init__(self, backend: Backend, traffic: Traffic, near: Database | None) -> None:
+        self._backend, self._traffic, self._near = backend, traffic, near
 
     def create(self, path: str, parts: Iterable[Buffer], *, durable: bool) -> bool:
         """Write a new value."""
@@ -127,7 +120,10 @@ class _Counted:
         self._backend.replace(path, self._sent(parts))
 
     def get(self, path: str) -> bytes:
-        """Read a value."""
+        """Read a value; an object that is near as well, such as a keyframe, is not brought a second time."""
+        found = _OBJECT.fullmatch(path)
+        if found and self._near is not None and self._near.has(id_ := Digest(found[1])):
+            return plain_form(self._near.get(id_))
         return self._received(self._backend.get(path))
 
     def get_range(self, path: str, start: int, length: int) -> bytes:

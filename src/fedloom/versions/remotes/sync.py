@@ -148,10 +148,10 @@ class Pushing:
     materialized: bool = False
 
 
-_CURRENT = Pushing()
+CURRENT = Pushing()
 
 
-def push(content: Content, name: str, what: Pushing = _CURRENT, watch: Watch = quietly) -> Synced:
+def push(content: Content, name: str, what: Pushing = CURRENT, watch: Watch = quietly) -> Synced:
     """Send branches and tags to a remote, and move them there.
 
     Raises ConflictError where the remote has commits that ours do not build on; nothing has been sent then.
@@ -192,7 +192,7 @@ def _chosen(content: Content, only: Sequence[str]) -> tuple[str, ...]:
 def _known_commits(content: Content) -> set[Digest]:
     """List where refs of this side point: what the remote need not list again."""
     names = [ref for space in (HEADS, TAGS, "remotes/") for ref in content.refs.names(space)]
-    found = {content.refs.get(ref) for ref in names if not statements.is_tracked(ref)}
+    found = {content.refs.get(ref) for ref in names}
     return {target for target in found if target is not None}
 
 

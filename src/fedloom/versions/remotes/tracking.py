@@ -6,6 +6,9 @@ from fedloom.errors import ConflictError
 from fedloom.values import Digest
 from fedloom.versions.content import Content
 
+SEEN = "seen/"
+"""Where it is remembered which statements a remote has; apart from its branches, which people list."""
+
 
 def tracking(remote: str, ref: str) -> str:
     """Name the ref that remembers where a remote's ref was.

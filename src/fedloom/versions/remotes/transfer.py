@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fedloom.values import Digest
+from fedloom.versions import tombstones
 from fedloom.versions.content import Content
 from fedloom.versions.history import Read
 from fedloom.versions.remotes.closure import Named, Reader, Trees, named
-from fedloom.versions.remotes.remote import erasure_path
 
 
 class Watch(Protocol):
@@ -99,7 +99,7 @@ def tensors_before(id_: Digest, read: Read, reader: Reader) -> Mapping[str, Dige
 
 def is_kept(content: Content, id_: Digest) -> bool:
     """Whether an object is here, or known to have been erased."""
-    return content.has(id_) or content.store.exists(erasure_path(id_))
+    return content.has(id_) or content.store.exists(tombstones.path(id_))
 
 
 def apart_from_parents(content: Content, commits: Iterable[Digest], read: Read) -> Iterator[Digest]:

@@ -1,0 +1,206 @@
+"""Leases: who is writing to a store, so that nothing is cleared away which is about to be needed.
+
+A writer holds a lease (a file under `leases/`) from its first write until it ends. Somebody who clears away works
+alone (the file `clearing`), and keeps whatever a writer may rely on: all that was written or found again since shortly
+before its lease began. Each side shows its file before it looks for the other's, so at least one of them sees the
+other: a writer that begins too late to be seen, or that finds again what was stored long ago, waits until the clearing
+is over and looks once more.
+
+Rules: a lease is stale once its process is gone from this machine; one of another machine, after a day without a write.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+from fedloom.errors import ConflictError, NotFoundError, VersionsError
+from fedloom.versions.store import Store
+
+FOLDER = "leases"
+CLEARING = "clearing"
+STALE = timedelta(days=1)
+
+_SETTLED = timedelta(hours=1, minutes=5)  # what is found again within an hour of its writing stays as old as it was
+_RENEWED_EVERY = 3600.0
+_PATIENCE = 600.0
+_POLL = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process: on which machine, its number there, since when it works, and when it last said so."""
+
+    host: str
+    pid: int
+    since: str
+    seen: str
+
+    @classmethod
+    def here(cls) -> Holder:
+        """Describe this process, from now on."""
+        now = datetime.now(UTC).isoformat()
+        return cls(_host(), os.getpid(), now, now)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it is gone."""
+        if self.host == _host():
+            return not _is_running(self.pid)
+        return datetime.now(UTC) - datetime.fromisoformat(self.seen) > STALE
+
+    @property
+    def relies_since(self) -> datetime:
+        """Say from when on what was written or found again may be something it relies on."""
+        began = datetime.fromisoformat(self.since)
+        return max(began, datetime.now(UTC) - STALE) - _SETTLED
+
+    def __str__(self) -> str:
+        """Say who it is."""
+        where = "" if self.host == _host() else f" on {self.host.partition('/')[0]}"
+        return f"process {self.pid}{where}"
+
+
+class Lease:
+    """The lease of one writer; taken at its first write, given back when it is no longer used."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._holder: Holder | None = None
+        self._path = ""
+        self._renew_at = 0.0
+
+    def hold(self) -> None:
+        """Take the lease, or renew it once an hour; whoever comes while somebody clears away waits."""
+        if time.monotonic() < self._renew_at and self._holder is not None and self._holder.pid == os.getpid():
+            return
+        with self._lock:
+            if self._holder is None or self._holder.pid != os.getpid():
+                self._take()
+                self.has_waited()
+            elif time.monotonic() >= self._renew_at:
+                self._renew()
+
+    def has_waited(self) -> bool:
+        """Wait while somebody clears away; whether that was so, and what was found before may be gone."""
+        if not self._store.exists(CLEARING):
+            return False
+        patience = time.monotonic() + _PATIENCE
+        while (holder := clearing(self._store)) is not None:
+            if time.monotonic() > patience:
+                raise ConflictError(f"{holder} has been clearing away for long: wait until it is done, then try again")
+            time.sleep(_POLL)
+        return True
+
+    def release(self) -> None:
+        """Give the lease back."""
+        with self._lock:
+            if self._holder is not None:
+                _give_back(self._store, self._path, self._holder.pid)
+                self._holder = None
+
+    def is_at(self, path: str) -> bool:
+        """Whether this is the lease that lies there."""
+        return self._holder is not None and self._path == path
+
+    def _take(self) -> None:
+        self._holder = Holder.here()
+        self._path = f"{FOLDER}/{self._holder.pid}-{secrets.token_hex(8)}"
+        self._store.create(self._path, [_bytes(self._holder)], durable=False)
+        self._renew_at = time.monotonic() + _RENEWED_EVERY
+        weakref.finalize(self, _give_back, self._store, self._path, self._holder.pid)
+
+    def _renew(self) -> None:
+        assert self._holder is not None, "only what is held is renewed"
+        self._holder = Holder(**{**asdict(self._holder), "seen": datetime.now(UTC).isoformat()})
+        self._store.replace(self._path, [_bytes(self._holder)])
+        self._renew_at = time.monotonic() + _RENEWED_EVERY
+
+
+def others(store: Store, own: Lease) -> list[Holder]:
+    """List who else is writing; leases of those that are gone are taken away."""
+    found = []
+    for path in store.paths(FOLDER):
+        if own.is_at(path):
+            continue
+        holder = _read(store, path)
+        if holder is not None and not holder.is_stale:
+            found.append(holder)
+        elif holder is not None:
+            store.delete(path)
+    return found
+
+
+def clearing(store: Store) -> Holder | None:
+    """Find who is clearing away; None when nobody is, or whoever was is gone."""
+    holder = _read(store, CLEARING)
+    return None if holder is None or holder.is_stale else holder
+
+
+@contextmanager
+def alone(store: Store) -> Iterator[None]:
+    """Clear away alone: writers that begin meanwhile wait. Raises ConflictError while somebody else does."""
+    while not store.create(CLEARING, [_bytes(Holder.here())]):
+        if holder := clearing(store):
+            raise ConflictError(f"{holder} is clearing this repository already: wait until it is done")
+        store.delete(CLEARING)
+    try:
+        yield
+    finally:
+        store.delete(CLEARING)
+
+
+def _read(store: Store, path: str) -> Holder | None:
+    """Read who holds something; one that a power cut left unreadable is held by nobody that is still there."""
+    try:
+        value = json.loads(store.get(path))
+        return Holder(**{name: value[name] for name in ("host", "pid", "since", "seen")})
+    except NotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        long_ago = datetime.min.replace(tzinfo=UTC).isoformat()
+        return Holder("", 0, long_ago, long_ago)
+
+
+def _bytes(holder: Holder) -> bytes:
+    return json.dumps(asdict(holder)).encode()
+
+
+def _give_back(store: Store, path: str, pid: int) -> None:
+    """Take a lease's file away; not in a child that was forked from its process. A store that is gone has none."""
+    if os.getpid() == pid:
+        with suppress(VersionsError):
+            store.delete(path)
+
+
+@cache
+def _host() -> str:
+    """Name where process numbers are unique: the machine, or the container on it."""
+    try:
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        namespace = ""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return "/".join([socket.gethostname(), namespace, boot.read_text().strip() if boot.exists() else ""])
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
