@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: demo test check setup setup-dev bench docs constraints clean
+.PHONY: demo test check setup setup-dev bench bench-versions docs constraints clean
 
 demo: setup  ## run the main job: four hospitals train one model
 	cd examples/heart && ../../$(BIN)/python prepare.py && ../../$(BIN)/fedloom run && ../../$(BIN)/fedloom report --html report.html
@@ -20,6 +20,9 @@ check: setup-dev  ## what needs no test run: lint, format, types, import contrac
 
 bench: setup-dev  ## measured, printed as ratios; ends with one JSON line
 	$(BIN)/python benchmarks/bench.py
+
+bench-versions: setup-dev  ## storage of versions beside DVC, git-lfs, icechunk; ends with one JSON line
+	$(BIN)/python benchmarks/versions/bench.py
 
 docs: setup-dev  ## build the documentation into site-docs/
 	$(INSTALL) -c constraints.txt -e '.[docs]'

@@ -1,4 +1,8 @@
-"""Docs that run: every `console` block of tutorial and how-to is typed into a shell, and its output compared."""
+"""Docs that run: every `console` block of tutorial and how-to is typed into a shell, and its output compared.
+
+`$EXAMPLES` is the folder of the examples. A block after the comment SKIP decides whether the rest of its document can
+run at all: where one of its commands fails, a data set is absent and the document is skipped with what it said.
+"""
 
 import os
 import re
@@ -7,10 +11,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser
 
 PROMPT = "$ "
+SKIP = "<!-- skip the rest where this fails -->"
 EXIT = re.compile(r"\[exit code (\d+)\]")
 
 
@@ -21,9 +27,13 @@ class ConsoleParser(CodeBlockParser):
 
     def evaluate(self, example):
         """Run the block's commands in turn."""
+        shell = example.namespace["shell"]
+        if shell.skipped:
+            pytest.skip(shell.skipped)
+        optional = example.document.text[: example.start].rstrip().endswith(SKIP)
         for block in ("\n" + example.parsed.rstrip()).split(f"\n{PROMPT}")[1:]:
             command, _, expected = block.partition("\n")
-            example.namespace["shell"].check(command, expected)
+            shell.check(command, expected, optional=optional)
 
 
 class Shell:
@@ -33,14 +43,16 @@ class Shell:
         self._home = tempfile.TemporaryDirectory()
         self._folder = Path(self._home.name)
         tools = Path(sys.executable).parent
-        self._environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "COLUMNS": "120", "NO_COLOR": "1"}
+        self.skipped = ""
+        told = {"COLUMNS": "120", "NO_COLOR": "1", "EXAMPLES": str(Path(__file__).parent / "examples")}
+        self._environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", **told}
 
     def close(self):
         """Remove the folder."""
         self._home.cleanup()
 
-    def check(self, command, expected):
-        """Run one command and compare what it prints."""
+    def check(self, command, expected, *, optional=False):
+        """Run one command and compare what it prints; an optional one that fails ends the document."""
         if command.startswith("cd "):
             self._folder = self._folder / command[3:]
             return
@@ -54,6 +66,9 @@ class Shell:
             stderr=subprocess.STDOUT,
             check=False,
         )
+        if optional and done.returncode:
+            self.skipped = done.stdout.strip()
+            pytest.skip(self.skipped)
         code = EXIT.search(expected)
         wanted = EXIT.sub("", expected).strip()
         assert done.returncode == (int(code.group(1)) if code else 0), f"{command}: {done.stdout}"

@@ -16,9 +16,9 @@ from measuring import folder_bytes, timed
 from ours import HEAD, commit, require_equal
 from safetensors.numpy import load_file
 
+from fedloom.versions.remotes.addresses import add
 from fedloom.versions.remotes.http_server import Hub
 from fedloom.versions.remotes.sync import push
-from fedloom.versions.remotes.addresses import add
 from fedloom.versions.repository import Repository
 
 

@@ -10,7 +10,7 @@ from fedloom.engine.scenario import Faults, Scenario
 from fedloom.errors import GateError, RoundFailedError, SiteDataError
 from fedloom.local.federation import Workers
 from fedloom.pipeline.events import RoundFinished, RunFinished, RunStarted, StageFinished
-from fedloom.pipeline.lineage import closed
+from fedloom.pipeline.runs import closed
 from fedloom.versions.repository import Repository
 from tests.projects import allow, edit, everything_kept, history, made_project, project, run
 

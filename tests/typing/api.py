@@ -8,8 +8,10 @@ from fedloom import FedloomError, Repository, __version__
 from fedloom.learners.learner import Examples, Learner, Training
 from fedloom.learners.linear import Linear
 from fedloom.values import Contribution, Digest, Tensors
+from fedloom.versions.keys import SigningKey, read_private_key
 from fedloom.versions.merging.fedavg import FedAvg
 from fedloom.versions.merging.strategy import MergeStrategy
+from fedloom.versions.verify import Verdict
 
 version: str = __version__
 repository: Repository = Repository.at(Path("project"))
@@ -17,6 +19,12 @@ tip: Digest = repository.resolve("main")
 model: Tensors = repository.model(tip)
 for _, commit in repository.log(tip):
     parents: tuple[Digest, ...] = commit.parents
+
+key: SigningKey = read_private_key(Path("key.pem"))
+repository.trust("hub", key.public)
+repository.sign(tip, key)
+verdict: Verdict = repository.verify(tip, require=("hub",))
+problems: tuple[str, ...] = verdict.problems
 
 learner: Learner = Linear(kind="logistic")
 strategy: MergeStrategy = FedAvg()

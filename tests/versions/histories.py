@@ -1,6 +1,9 @@
 """Small histories for tests of merging: commits with a model and whatever else is told."""
 
+import inspect
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,17 @@ from fedloom.versions.objects import Commit, Entry, Input, Recipe
 from fedloom.versions.store import Store
 
 F = np.float32
+
+
+@contextmanager
+def shallow_stack(frames: int):
+    """Leave only so many frames of Python's stack."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + frames)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def content() -> Content:

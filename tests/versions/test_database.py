@@ -229,7 +229,7 @@ def test_bundles_with_the_same_objects_survive_their_merge(disk, few):
         disk.create(path, [lonely.get(path)])
     base = Database(disk)
     put_all(base, [blob("0")])
-    base._small.consolidate()
+    base.consolidate(1)
     assert len(bundle_paths(disk)) == 1
     assert all(Database(disk).has(encoded.id) for encoded in everything)
 

@@ -305,6 +305,13 @@ def test_a_frame_with_something_behind_it_is_refused():
         decode(start(1, frame + b"\0\0\0", 3))
 
 
+@pytest.mark.parametrize("table", [b"", b"\0\0", struct.pack("<I", 0), bytes(7)])
+def test_a_table_that_is_cut_off_is_refused(table):
+    """Fewer sizes than there are planes, or half a one, are refused before any plane is looked for."""
+    with pytest.raises(CorruptObjectError, match="its planes are cut off"):
+        decode(start(2, struct.pack("<BBH", 1, 0, 0) + table, CHUNK + 1))
+
+
 def test_a_difference_needs_its_keyframe():
     """Without the keyframe, with one of another kind, and with another difference in its place it is refused."""
     before, after = rounds(count=3000)

@@ -7,12 +7,11 @@ import pytest
 
 from fedloom.errors import FedloomError
 from fedloom.values import Contribution
-from fedloom.versions import recipes, signing
+from fedloom.versions import recipes, signing, tombstones
 from fedloom.versions.content import Content
 from fedloom.versions.keys import create_key, read_private_key
 from fedloom.versions.merging.catalog import STRATEGIES
 from fedloom.versions.objects import Commit, Conflict, Entry, Input, encode_tree, named
-from fedloom.versions.remotes.remote import erasure_path
 from fedloom.versions.store import Store
 from fedloom.versions.verify import verify
 
@@ -204,15 +203,33 @@ def test_all_problems_are_told_at_once():
     }
 
 
-def test_an_object_that_may_be_absent_in_one_tree_is_missed_in_another():
-    """A tensor that only a recipe excused is a problem where a commit without one needs it."""
+@pytest.mark.parametrize("excused_first", [True, False])
+def test_an_object_that_may_be_absent_in_one_tree_is_missed_in_another(excused_first):
+    """A tensor that only a recipe excused is a problem where a commit without one needs it, whichever is read first."""
     content = in_memory()
     start = root(content)
     tip = round_(content, start, 1, store=False)
-    stored = content.model(tip)
-    entry = content.name_tensors(stored)
-    plain = content.add_commit(Commit(content.add_tree({"model": entry}).id, (tip,), "import", "copied"))
-    assert any("is missing" in problem for problem in verify(content, plain).problems)
+    tree = content.add_tree({"model": content.part(tip, "model")}).id
+    parents = () if excused_first else (tip,)
+    plain = content.add_commit(Commit(tree, parents, "import", "copied"))
+    if excused_first:
+        plain = content.add_commit(replace(content.commit(tip), parents=(start, plain)))
+    problems = verify(content, plain).problems
+    assert len(problems) == 2
+    assert all("is missing" in problem for problem in problems)
+
+
+def test_an_update_that_is_promised_may_be_a_model_that_is_not():
+    """With one site, its promised update and the merged model are one tree; as a model it has to be there."""
+    content = in_memory()
+    start = root(content)
+    update = content.name_tensors(model(1))
+    receipts = content.add_tree({"north": replace(update, keep="promised")})
+    tree = content.add_tree({"model": update, "receipts": receipts}).id
+    alone = content.add_commit(Commit(tree, (start,), "round", "1", {"round": 1}))
+    verdict = verify(content, alone)
+    assert len(verdict.problems) == 2
+    assert all("model/" in problem for problem in verdict.problems)
 
 
 def test_sparse_and_erased_objects_are_counted_apart():
@@ -227,7 +244,7 @@ def test_sparse_and_erased_objects_are_counted_apart():
     assert not verify(Without(content, {head, model_["encoder.w"].id}), tip).ok
     content.settings.change(lambda before: replace(before, only=()))
     assert not verify(Without(content, {head}), tip).ok
-    content.store.create(erasure_path(head), [b"{}"])
+    content.store.create(tombstones.path(head), [b"{}"])
     assert (verify(Without(content, {head}), tip).ok, verify(Without(content, {head}), tip).absent) == (
         True,
         {"erased": 1},

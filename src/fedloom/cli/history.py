@@ -13,7 +13,7 @@ from fedloom.cli.opening import open_repository
 from fedloom.cli.output import bytes_text, console, figure, print_json
 from fedloom.cli.telling import answered, by_commit, commit_json, main_metric, measured, newest, refs_of, state
 from fedloom.errors import NotFoundError, StorageError, nearest
-from fedloom.pipeline.lineage import RUNS
+from fedloom.pipeline.runs import RUNS
 from fedloom.telemetry.recorder import Recorder
 from fedloom.values import Digest
 from fedloom.versions.history import ordered

@@ -310,8 +310,10 @@ def _print_measured(out: Console, branch: str, found: Measured) -> None:
         value = rule["value"] if isinstance(rule["value"], str) else figure(rule["value"])
         out.print(f"  {'holds ' if rule['holds'] else 'BROKEN'} {rule['rule']} (it is {value})")
     if not found.passed:
-        todo = "`fedloom merge --abort` drops it, `--continue` measures it again"
-        out.print(f"a protected branch does not take it; {branch} moves only if it is not protected. {todo}")
+        out.print(
+            f"where {branch} is protected, it stays and the merge waits: "
+            "`fedloom merge --continue` measures it again, `--abort` drops it"
+        )
 
 
 def _some(paths: Sequence[str]) -> str:

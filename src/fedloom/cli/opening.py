@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedloom.errors import NotFoundError
-from fedloom.pipeline.lineage import RUNS, run_numbers
+from fedloom.pipeline.runs import RUNS, run_numbers
 from fedloom.values import Digest
 from fedloom.versions.repository import Repository
 

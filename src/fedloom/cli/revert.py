@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fedloom.cli.opening import open_repository
-from fedloom.cli.output import console, figure, print_json, watcher
+from fedloom.cli.output import console, figure, print_json
+from fedloom.cli.watching import watcher
 from fedloom.errors import EXIT_OK, EXIT_REFUSED, SpecError, nearest
 from fedloom.local.removal import Method, Removal, Request, remove_site
 from fedloom.pipeline.stages.evaluate import Evaluation

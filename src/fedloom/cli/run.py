@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fedloom.cli.output import bytes_text, console, exit_code, print_json, watcher
+from fedloom.cli.output import bytes_text, console, print_json
+from fedloom.cli.watching import exit_code, watcher
 from fedloom.engine.inprocess import WorkerKind
 from fedloom.engine.scenario import Scenario
 from fedloom.errors import EXIT_OK, EXIT_REFUSED, SpecError, nearest

@@ -16,7 +16,7 @@ from rich.text import Text
 from fedloom.cli.opening import open_repository
 from fedloom.cli.output import bytes_text, comparison_table, console, figure, print_json
 from fedloom.cli.telling import by_commit, commit_json, newest, refs_of, state
-from fedloom.pipeline.lineage import RUNS, closed, run_commits
+from fedloom.pipeline.runs import RUNS, closed, run_commits
 from fedloom.telemetry.recorder import Recorder
 from fedloom.values import Digest
 from fedloom.versions.conflicts import open_conflicts

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from fedloom.cli.output import figure
 from fedloom.errors import NotFoundError
-from fedloom.pipeline.lineage import RUNS, closed, run_numbers
+from fedloom.pipeline.runs import RUNS, closed, run_numbers
 from fedloom.values import Digest
 from fedloom.versions.history import is_ancestor
 from fedloom.versions.objects import Commit

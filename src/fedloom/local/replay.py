@@ -23,7 +23,8 @@ from fedloom.errors import NotFoundError, PlanError
 from fedloom.local.federation import LocalSites, local_context, plan_local
 from fedloom.pipeline.context import HubContext, Run
 from fedloom.pipeline.events import Emit
-from fedloom.pipeline.lineage import RUNS, environment, run_commits, scaling_of
+from fedloom.pipeline.lineage import environment, scaling_of
+from fedloom.pipeline.runs import RUNS, run_commits
 from fedloom.pipeline.spec import FILE, read_spec
 from fedloom.pipeline.stages.contract import ContractCheck
 from fedloom.pipeline.stages.train import Train

@@ -19,26 +19,10 @@ from fedloom._version import __version__
 from fedloom.errors import ConflictError, NotFoundError, PlanError, SpecError
 from fedloom.pipeline.context import HubContext, Run
 from fedloom.pipeline.features import feature_names, outputs
+from fedloom.pipeline.runs import RUNS, closed, run_commits, run_numbers
 from fedloom.values import Digest, Tensors, generator, layout
 from fedloom.versions.objects import Commit, Entry
 from fedloom.versions.repository import Repository
-
-RUNS = "runs/"
-_CLOSING = "run"
-
-
-def closing(run: str) -> str:
-    """Name the attestation that closes a run; runs of one seed share commits, so each closes for itself."""
-    return f"{_CLOSING}/{run.removeprefix(RUNS)}"
-
-
-def closed(repository: Repository, commit: Digest, run: str | None = None) -> dict[str, Any] | None:
-    """Read how a run ended at a commit; with no run named, the newest one that ended there. None when it did not."""
-    place = f"attestations/{commit}/"
-    types = [name[len(place) :] for name in repository.refs.names(f"{place}{_CLOSING}/")]
-    wanted = [closing(run)] if run else sorted(types, key=lambda name: int(name.rsplit("/", 1)[-1]))[-1:]
-    found = repository.attestation(commit, wanted[0]) if wanted else None
-    return dict(found.body) if found else None
 
 
 def initial_model(context: HubContext) -> Tensors:
@@ -108,26 +92,12 @@ def resume(context: HubContext) -> Run:
     return Run(name, tip, done, partial)
 
 
-def run_commits(repository: Repository, tip: Digest) -> Iterator[tuple[Digest, Commit]]:
-    """Walk a run's own commits, newest first: its rounds and the commit it started with."""
-    for id_, commit in repository.log(tip):
-        yield id_, commit
-        if commit.kind != "round":
-            return
-
-
 def scaling_of(repository: Repository, commit: Digest) -> Tensors:
     """Read how a commit's model wants its features scaled."""
     preprocessing = repository.part(commit, "preprocessing")
     if preprocessing is None:
         raise NotFoundError(f"commit {commit[:12]} has no preprocessing: it cannot be measured or trained on")
     return repository.tensors(repository.tree(preprocessing.id)["scaling"].id)
-
-
-def run_numbers(repository: Repository) -> list[int]:
-    """List the numbers of all runs, in order."""
-    found = [name[len(RUNS) :] for name in repository.refs.names(RUNS)]
-    return sorted(int(number) for number in found if number.isdigit())
 
 
 def environment() -> dict[str, str]:

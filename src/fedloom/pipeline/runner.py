@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
-from fedloom.pipeline import lineage
+from fedloom.pipeline import lineage, runs
 from fedloom.pipeline.context import HubContext, Run
 from fedloom.pipeline.events import RunFinished, RunStarted, StageFinished
 from fedloom.pipeline.plan import Plan
@@ -34,7 +34,7 @@ def _stages(plan: Plan, context: HubContext, *, resume: bool) -> RunFinished:
     assert context.run is not None
     finished = _finished(context, context.run)
     body: dict[str, Any] = {"status": finished.status, "rounds": context.run.round, "ref": context.run.name}
-    context.repository.attest(context.run.tip, lineage.closing(context.run.name), body)
+    context.repository.attest(context.run.tip, runs.closing(context.run.name), body)
     context.emit(finished)
     return finished
 

@@ -90,5 +90,9 @@ class Bucket:
         """Give the last part of the paths of the values directly in a folder."""
         return [path.rsplit("/", 1)[-1] for path, _, _ in self.listing(folder, deep=False)]
 
+    def sweep(self, folder: str, before: datetime) -> int:  # noqa: ARG002  nothing is left half written here
+        """Do nothing: what is cut off never gets a name."""
+        return 0
+
     def sync(self) -> None:
         """Do nothing: what is written is kept."""

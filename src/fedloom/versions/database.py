@@ -58,8 +58,10 @@ class Database:
         """Keep an object; `like` is an earlier version of the same tensor, whose bytes may help to store this one."""
         if self._lease is not None:
             self._lease.hold()
-        while self._put(encoded, like) and self._lease is not None and self._lease.has_waited():
-            continue  # what was here already may have been cleared out
+        if len(encoded.header) + len(encoded.payload) < SMALL:
+            self._put_small(encoded)
+        else:
+            self._put_large(encoded, like)
 
     def flush(self) -> None:
         """Bring everything that was put to where a power cut cannot take it: large objects, then what names them."""
@@ -68,7 +70,7 @@ class Database:
             if self._waiting:
                 self._small.write(self._waiting)
                 self._waiting, self._waiting_bytes = {}, 0
-                self._small.consolidate()
+                self._small.consolidate(small.MOST_BUNDLES)
 
     # reading
 
@@ -126,17 +128,16 @@ class Database:
                 self._store.delete(_path(id_))
             return sum(found.size for found in files if found.id in gone) - grown + self._small.discard(gone)
 
+    def consolidate(self, most: int) -> None:
+        """Merge the bundles of small objects where there are more than `most`."""
+        self._small.look()
+        self._small.consolidate(most)
+
     # small objects
 
-    def _put(self, encoded: Encoded, like: Digest | None) -> bool:
-        """Keep an object; whether that relies on something that was here before: itself, or a keyframe."""
-        if len(encoded.header) + len(encoded.payload) < SMALL:
-            return self._put_small(encoded)
-        return self._put_large(encoded, like)
-
-    def _put_small(self, encoded: Encoded) -> bool:
+    def _put_small(self, encoded: Encoded) -> None:
         if self._small.touch(encoded.id):
-            return True
+            return
         stored = b"".join(encoding.encode(encoded.header, encoded.payload))
         with self._lock:
             if encoded.id not in self._waiting:
@@ -144,14 +145,13 @@ class Database:
                 self._waiting_bytes += len(stored)
             if self._waiting_bytes > _WAITING:
                 self.flush()
-        return False
 
     # large objects
 
-    def _put_large(self, encoded: Encoded, like: Digest | None) -> bool:
+    def _put_large(self, encoded: Encoded, like: Digest | None) -> None:
         path, form = _path(encoded.id), self._form(encoded.id)
         if form is not None and self._is_in_use(encoded.id, form):
-            return True
+            return
         keyframe = self._keyframe(like, len(encoded.header) + len(encoded.payload)) if like else None
         parts = encoding.encode(encoded.header, encoded.payload, keyframe)
         if form is not None:
@@ -161,7 +161,6 @@ class Database:
         base = encoding.read_form(parts[0]).base
         if base is not None and not self._store.touch(_path(base)):  # it was cleared out meanwhile
             self._store.replace(path, encoding.encode(encoded.header, encoded.payload))
-        return base is not None
 
     def _form(self, id_: Digest) -> _Found | None:
         """Look at the first bytes of an object's file; None when there is none."""

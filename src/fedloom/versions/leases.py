@@ -1,10 +1,9 @@
 """Leases: who is writing to a store, so that nothing is cleared away which is about to be needed.
 
 A writer holds a lease (a file under `leases/`) from its first write until it ends. Somebody who clears away works
-alone (the file `clearing`), and keeps whatever a writer may rely on: all that was written or found again since shortly
-before its lease began. Each side shows its file before it looks for the other's, so at least one of them sees the
-other: a writer that begins too late to be seen, or that finds again what was stored long ago, waits until the clearing
-is over and looks once more.
+alone: it shows the file `clearing`, and then removes nothing if there is a lease. Each side shows its file before it
+looks for the other's, so at least one of them sees the other: a writer that begins too late to be seen waits until the
+clearing is over.
 
 Rules: a lease is stale once its process is gone from this machine; one of another machine, after a day without a write.
 """
@@ -18,7 +17,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,7 +31,6 @@ FOLDER = "leases"
 CLEARING = "clearing"
 STALE = timedelta(days=1)
 
-_SETTLED = timedelta(hours=1, minutes=5)  # what is found again within an hour of its writing stays as old as it was
 _RENEWED_EVERY = 3600.0
 _PATIENCE = 600.0
 _POLL = 0.02
@@ -60,12 +58,6 @@ class Holder:
             return not _is_running(self.pid)
         return datetime.now(UTC) - datetime.fromisoformat(self.seen) > STALE
 
-    @property
-    def relies_since(self) -> datetime:
-        """Say from when on what was written or found again may be something it relies on."""
-        began = datetime.fromisoformat(self.since)
-        return max(began, datetime.now(UTC) - STALE) - _SETTLED
-
     def __str__(self) -> str:
         """Say who it is."""
         where = "" if self.host == _host() else f" on {self.host.partition('/')[0]}"
@@ -81,46 +73,44 @@ class Lease:
         self._holder: Holder | None = None
         self._path = ""
         self._renew_at = 0.0
+        self._end: Callable[[], object] = lambda: None
 
     def hold(self) -> None:
-        """Take the lease, or renew it once an hour; whoever comes while somebody clears away waits."""
-        if time.monotonic() < self._renew_at and self._holder is not None and self._holder.pid == os.getpid():
+        """Take the lease, or renew it once an hour; whoever comes while somebody clears away waits.
+
+        What was not found before, or was, must be looked for again after the lease was first held.
+        """
+        if time.monotonic() < self._renew_at and self._is_own():
             return
         with self._lock:
-            if self._holder is None or self._holder.pid != os.getpid():
+            if not self._is_own():
                 self._take()
-                self.has_waited()
             elif time.monotonic() >= self._renew_at:
                 self._renew()
-
-    def has_waited(self) -> bool:
-        """Wait while somebody clears away; whether that was so, and what was found before may be gone."""
-        if not self._store.exists(CLEARING):
-            return False
-        patience = time.monotonic() + _PATIENCE
-        while (holder := clearing(self._store)) is not None:
-            if time.monotonic() > patience:
-                raise ConflictError(f"{holder} has been clearing away for long: wait until it is done, then try again")
-            time.sleep(_POLL)
-        return True
 
     def release(self) -> None:
         """Give the lease back."""
         with self._lock:
             if self._holder is not None:
-                _give_back(self._store, self._path, self._holder.pid)
                 self._holder = None
+                self._end()
 
     def is_at(self, path: str) -> bool:
         """Whether this is the lease that lies there."""
         return self._holder is not None and self._path == path
 
+    def _is_own(self) -> bool:
+        """Whether this process holds it; one that was forked from a holder does not."""
+        return self._holder is not None and self._holder.pid == os.getpid()
+
     def _take(self) -> None:
-        self._holder = Holder.here()
-        self._path = f"{FOLDER}/{self._holder.pid}-{secrets.token_hex(8)}"
-        self._store.create(self._path, [_bytes(self._holder)], durable=False)
+        holder = Holder.here()
+        path = f"{FOLDER}/{holder.pid}-{secrets.token_hex(8)}"
+        self._store.create(path, [_bytes(holder)], durable=False)
+        self._end = weakref.finalize(self, _give_back, self._store, path, holder.pid)
+        _wait_for_clearing(self._store)
         self._renew_at = time.monotonic() + _RENEWED_EVERY
-        weakref.finalize(self, _give_back, self._store, self._path, self._holder.pid)
+        self._path, self._holder = path, holder
 
     def _renew(self) -> None:
         assert self._holder is not None, "only what is held is renewed"
@@ -152,14 +142,26 @@ def clearing(store: Store) -> Holder | None:
 @contextmanager
 def alone(store: Store) -> Iterator[None]:
     """Clear away alone: writers that begin meanwhile wait. Raises ConflictError while somebody else does."""
-    while not store.create(CLEARING, [_bytes(Holder.here())]):
+    own = Holder.here()
+    while not store.create(CLEARING, [_bytes(own)]):
         if holder := clearing(store):
             raise ConflictError(f"{holder} is clearing this repository already: wait until it is done")
         store.delete(CLEARING)
     try:
         yield
     finally:
-        store.delete(CLEARING)
+        if _read(store, CLEARING) == own:
+            store.delete(CLEARING)
+
+
+def _wait_for_clearing(store: Store) -> None:
+    if not store.exists(CLEARING):
+        return
+    patience = time.monotonic() + _PATIENCE
+    while holder := clearing(store):
+        if time.monotonic() > patience:
+            raise ConflictError(f"{holder} has been clearing away for long: try again when it is done")
+        time.sleep(_POLL)
 
 
 def _read(store: Store, path: str) -> Holder | None:

@@ -127,8 +127,9 @@ def combine(
     if unused := plan.rules.unused({path for side in laid for path in side.entries}):
         paths = sorted({path.removeprefix(MODEL) for side in laid for path in side.entries})
         raise SpecError(f"rule '{unused[0]}' fits nothing in these branches; {nearest(unused[0], paths)}")
-    memory = _bench(content, sides)
-    base = base_side(content, sides.bases, plan.rules, memory)
+    steps = levels(sides.bases, content.commit)
+    memory = _bench(content, [*sides.heads, *(id_ for level in steps for id_ in level)])
+    base = base_side(content, steps, plan.rules, memory)
     bench = memory.keeping(content.database, tensors=store)
     merged = merge_sides(plan, base, laid, bench)
     if store:
@@ -166,11 +167,10 @@ def _weights(content: Content, how: How, given: Sequence[Digest], heads: Sequenc
     return tuple(float(by_head[head]) for head in heads)
 
 
-def _bench(content: Content, sides: Sides) -> Bench:
-    """Lay out what is not stored and has a recipe: models of heads and of bases."""
+def _bench(content: Content, commits: Sequence[Digest]) -> Bench:
+    """Lay out what commits do not store, but compute by a recipe."""
     bench = Bench(content)
-    known = [*sides.heads, *(id_ for level in levels(sides.bases, content.commit) for id_ in level)]
-    for id_ in dict.fromkeys(known):
+    for id_ in dict.fromkeys(commits):
         if content.commit(id_).recipe is not None and recipes.unstored(content, id_):
             bench.lay(recipes.compute(content, id_))
     return bench

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 
 from fedloom.values import Digest
 from fedloom.versions.history import merge_bases
@@ -21,16 +22,17 @@ from fedloom.versions.objects import Commit
 
 def levels(bases: Sequence[Digest], read: Callable[[Digest], Commit]) -> list[list[Digest]]:
     """List the bases, then the bases of these if they are several, and so on."""
+    remembered = cache(read)  # each level walks much of the history again
     found = [list(bases)]
     while len(found[-1]) > 1:
-        found.append(merge_bases(found[-1], read))
+        found.append(merge_bases(found[-1], remembered))
     return found
 
 
-def base_side(reader: Reader, bases: Sequence[Digest], rules: Rules, bench: Bench) -> Side:
-    """Make the one base of a merge: empty for unrelated histories, virtual where there are several."""
+def base_side(reader: Reader, steps: Sequence[Sequence[Digest]], rules: Rules, bench: Bench) -> Side:
+    """Make the one base of a merge from its `levels`: empty for unrelated histories, virtual for several bases."""
     side = EMPTY
-    for level in reversed(levels(bases, reader.commit)):
+    for level in reversed(steps):
         if len(level) == 1:
             side = side_of(reader, level[0])
         elif level:
@@ -40,7 +42,9 @@ def base_side(reader: Reader, bases: Sequence[Digest], rules: Rules, bench: Benc
 
 def _virtual(reader: Reader, below: Side, level: Sequence[Digest], rules: Rules, bench: Bench) -> Side:
     sides = [side_of(reader, id_) for id_ in level]
-    plan = Plan(default_weights(level, reader.commit), _without_sides(rules))
+    decided = _without_sides(rules)
+    weighed = decided.rules or decided.otherwise
+    plan = Plan(default_weights(level, reader.commit) if weighed else (1.0,) * len(level), decided)
     merged = merge_sides(plan, below, sides, bench)
     settled = {path: below.entries.get(path) for path in merged.conflicts}
     entries = {path: entry for path, entry in {**merged.entries, **settled}.items() if entry is not None}

@@ -135,7 +135,7 @@ class _Work:
         elif path == _NOTES and rule is None and not self.plan.replay and (notes := self._notes(heads)) is not None:
             self._put(path, self.bench.add_json(notes), "united")
         elif path.startswith(_INPUTS) or (path == _NOTES and self.plan.replay):
-            self._put(path, self._input(base, heads), "first parent's")
+            self._put(path, *self._input(base, heads))
         elif strategy is not None and decision.mergeable and _able(strategy, base, decision):
             merged = combined(self.bench, strategy, contest, self.plan.weights, decision.changed, self.sides)
             self._put(path, merged, strategy.id.partition("/")[0])
@@ -286,13 +286,13 @@ class _Work:
                 notes.append(note)
         return notes
 
-    def _input(self, base: Entry | None, heads: Sequence[Entry | None]) -> Entry | None:
-        """Merge JSON objects key by key; what is contested is the first parent's, for the parents hold the truth."""
+    def _input(self, base: Entry | None, heads: Sequence[Entry | None]) -> tuple[Entry | None, str]:
+        """Merge JSON objects by key; what is contested is the first parent's, for the parents hold the truth."""
         objects = [self.bench.json(head) for head in heads]
-        if not all(isinstance(found, dict) for found in objects):
-            return heads[0]
+        if self.plan.replay or not all(isinstance(found, dict) for found in objects):
+            return heads[0], "first parent's"
         start = self.bench.json(base)
-        return self.bench.add_json(_merged_object(start if isinstance(start, dict) else {}, objects))
+        return self.bench.add_json(_merged_object(start if isinstance(start, dict) else {}, objects)), "by key"
 
     def _mean_state(self, states: Sequence[Mapping[str, Entry]]) -> None:
         for path in sorted({path for state in states for path in state}):
@@ -329,14 +329,13 @@ def _why_not(strategy: BranchStrategy, decision: Decision) -> str:
 
 
 def _merged_object(base: Mapping[str, Any], heads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Merge by key: a key that a head still has stays, for all heads went into the result."""
     merged = {}
-    for key in sorted({*base, *(key for head in heads for key in head)}):
-        has, old = key in base, base.get(key)
-        changed = [head for head in heads if (key in head) != has or head.get(key) != old]
-        versions = {repr((key in head, head.get(key))) for head in changed}
-        chosen = heads[0] if len(versions) > 1 else changed[0] if changed else base
-        if key in chosen:
-            merged[key] = chosen[key]
+    for key in sorted({key for head in heads for key in head}):
+        values = [head[key] for head in heads if key in head]
+        changed = [value for value in values if key not in base or value != base[key]]
+        alike = all(value == changed[0] for value in changed)
+        merged[key] = changed[0] if changed and alike else values[0]
     return merged
 
 

@@ -60,7 +60,7 @@ class Merge:
             plan = plan_of(commit.recipe)
             heads, bases = _sides(commit)
             bench = Bench(source)
-            base = base_side(source, bases, plan.rules, bench)
+            base = base_side(source, levels(bases, source.commit), plan.rules, bench)
             merged = merge_sides(plan, base, [side_of(source, head) for head in heads], bench)
         except (KeyError, TypeError, ValueError) as error:
             broken = f"commit {id_[:12]} cannot be merged again, its recipe is broken ({error}): restore it from a copy"

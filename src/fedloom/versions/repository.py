@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ from fedloom.versions.remotes.sync import CURRENT, Pushing, Synced, quietly
 from fedloom.versions.remotes.transfer import Watch
 from fedloom.versions.revisions import HEAD
 from fedloom.versions.store import Store
+from fedloom.versions.upkeep.erase import Choice, Erased, erase
 from fedloom.versions.upkeep.fsck import Report, fsck
+from fedloom.versions.upkeep.gc import GRACE, REFLOG, Collected, gc
+from fedloom.versions.upkeep.repair import Repaired, repair
 from fedloom.versions.verify import Progress, Verdict, verify
 
 FOLDER = ".fedloom"
@@ -244,3 +248,15 @@ class Repository(Content):
     def fsck(self, *, quick: bool = False, progress: Progress | None = None) -> Report:
         """Check everything stored and everything refs lead to; `quick` does not read the bytes of tensors."""
         return fsck(self, quick=quick, progress=progress)
+
+    def repair(self, report: Report) -> Repaired:
+        """Bring back from remotes what a report says is missing or corrupt; remove corrupt bytes nobody needs."""
+        return repair(self, report)
+
+    def gc(self, *, grace: timedelta = GRACE, reflog: timedelta = REFLOG, dry_run: bool = False) -> Collected:
+        """Remove what nothing has led to for `grace`; what refs left longer than `reflog` ago is held no more."""
+        return gc(self, grace=grace, reflog=reflog, dry_run=dry_run)
+
+    def erase(self, choice: Choice, *, who: str, why: str, force: bool = False) -> Erased:
+        """Remove the bytes of objects for good and leave tombstones; see `upkeep.erase` for how to choose them."""
+        return erase(self, choice, who=who, why=why, force=force)

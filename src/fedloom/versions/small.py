@@ -116,12 +116,12 @@ class SmallObjects:
                 self._set(self._bundles | {path: known})
         return path
 
-    def consolidate(self) -> None:
-        """Where there are many bundles, merge the smaller ones; other processes may do the same meanwhile."""
-        if len(self._bundles) <= MOST_BUNDLES:
+    def consolidate(self, most: int) -> None:
+        """Where there are more bundles than `most`, merge the smaller ones; other processes may do so meanwhile."""
+        if len(self._bundles) <= most:
             return
         merging = [known for known in self.bundles() if known.is_whole and known.size < _LARGE]
-        if len(merging) <= MOST_BUNDLES // 2:
+        if len(merging) <= most // 2:
             return
         for group in _groups(sorted(merging, key=lambda known: known.path)):
             found = {known.path: items for known in group if (items := self._items(known))}

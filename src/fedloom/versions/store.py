@@ -58,6 +58,7 @@ class Backend(Protocol):
     def listing(self, folder: str, *, deep: bool) -> Iterator[tuple[str, int, datetime]]: ...  # noqa: D102
     def names(self, folder: str) -> list[str]: ...  # noqa: D102
     def sync(self) -> None: ...  # noqa: D102
+    def sweep(self, folder: str, before: datetime) -> int: ...  # noqa: D102
 
 
 class Store:
@@ -134,6 +135,11 @@ class Store:
         """Remove a value; False when there is none."""
         with _told(self._place):
             return self._backend.delete(path)
+
+    def sweep(self, folder: str, before: datetime) -> int:
+        """Remove what killed processes left half written in a folder before a moment; gives the bytes freed."""
+        with _told(self._place):
+            return self._backend.sweep(folder, before)
 
     def names(self, folder: str) -> list[str]:
         """Last path parts of the values directly inside a folder, sorted."""

@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from fedloom.errors import FedloomError, NotFoundError
 from fedloom.values import Digest
-from fedloom.versions import objects, recipes, signing
+from fedloom.versions import objects, recipes, signing, tombstones
 from fedloom.versions.content import Content
 from fedloom.versions.keys import PublicKey
-from fedloom.versions.objects import Commit, Entry
+from fedloom.versions.objects import Commit, Entry, Keep, Kind
 from fedloom.versions.remotes.closure import selected
-from fedloom.versions.remotes.remote import erasure_path
 from fedloom.versions.signing import Signed
 
 Absence = Literal["promised", "opaque", "recipe", "sparse", "erased"]
@@ -119,9 +118,21 @@ def _demanded(verdict: Verdict, names: Mapping[str, PublicKey], require: tuple[s
     return replace(verdict, problems=(*verdict.problems, *more))
 
 
+class _Excuse(NamedTuple):
+    """What decides whether an object may be absent: how its entry is kept, in which part, in a commit with a recipe."""
+
+    keep: Keep
+    part: str
+    recipe: bool
+
+
 @dataclass
 class _Walk:
-    """One pass over a history; every object is read once."""
+    """One pass over a history; every tensor and blob is read once.
+
+    A tree is walked once for each thing that decides what may be absent below it (`_Excuse`): the tree of a model that
+    a recipe computes can be the tree of one that must be stored.
+    """
 
     content: Content
     names: Mapping[str, PublicKey]
@@ -130,12 +141,13 @@ class _Walk:
     bytes: int = 0
     shallow: int = 0
     attestations: int = 0
-    read: set[Digest] = field(default_factory=set)
+    read: dict[Digest, Kind] = field(default_factory=dict)
     absent: Counter[str] = field(default_factory=Counter)
     signatures: list[Signed] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     _missing: dict[Digest, Absence | None] = field(default_factory=dict)
+    _walked: set[tuple[Digest, _Excuse]] = field(default_factory=set)
 
     def history(self, tip: Digest, depth: int | None, progress: Progress) -> None:
         """Check commits generation by generation, near ones first."""
@@ -155,7 +167,7 @@ class _Walk:
 
     def _commit(self, id_: Digest) -> Commit | None:
         try:
-            commit = objects.decode_commit(self._bytes(id_))
+            commit = objects.decode_commit(self._bytes(id_, "commit"))
         except FedloomError as error:
             self.problems.append(f"commit {id_[:12]}: {error}")
             return None
@@ -172,11 +184,15 @@ class _Walk:
         stack = [("", root)]
         while stack:
             path, entry = stack.pop()
-            if entry.id not in self.read:
+            excuse = _Excuse(entry.keep, path.partition("/")[0], commit.recipe is not None)
+            if (entry.id, excuse) not in self._walked:
+                self._walked.add((entry.id, excuse))
                 stack += self._entry(where, path, entry, commit)
 
     def _entry(self, where: str, path: str, entry: Entry, commit: Commit) -> list[tuple[str, Entry]]:
         """Hold one object to its id and kind; gives what it names."""
+        if entry.kind in ("tensor", "blob") and self.read.get(entry.id) == entry.kind:
+            return []
         if not self.content.has(entry.id):
             self._note_missing(where, path, entry, commit)
             return []
@@ -202,7 +218,7 @@ class _Walk:
         self._missing[entry.id] = reason
 
     def _reason(self, path: str, entry: Entry, commit: Commit) -> Absence | None:
-        if self.content.store.exists(erasure_path(entry.id)):
+        if self.content.store.exists(tombstones.path(entry.id)):
             return "erased"
         if entry.keep != "stored":
             return entry.keep
@@ -213,10 +229,10 @@ class _Walk:
         return None
 
     def _named(self, path: str, entry: Entry) -> Iterator[tuple[str, Entry]]:
-        data = self._bytes(entry.id)
+        data = self._bytes(entry.id, entry.kind)
         if entry.kind == "tree":
             tree = objects.decode_tree(data)
-            yield from ((f"{path}/{name}".lstrip("/"), below) for name, below in tree.entries.items())
+            yield from ((f"{path}/{name}" if path else name, below) for name, below in tree.entries.items())
         elif entry.kind == "conflict":
             conflict = objects.decode_conflict(data)
             # Its sides are named by the commits it came from as well, which must have them.
@@ -227,11 +243,11 @@ class _Walk:
         else:
             objects.decode_blob(data)
 
-    def _bytes(self, id_: Digest) -> memoryview:
+    def _bytes(self, id_: Digest, kind: Kind) -> memoryview:
         """Read an object, checked against its id, and count it once."""
         data = self.content.database.get(id_)
         if id_ not in self.read:
-            self.read.add(id_)
+            self.read[id_] = kind
             self.bytes += len(data)
         return data
 

@@ -251,6 +251,23 @@ def test_ties_elects_nothing_where_changes_cancel():
     assert merged(Ties(density=1.0), [5.0, 5.0], [6.0, 7.0], [4.0, 7.0]) == [5.0, 7.0]
 
 
+@pytest.mark.parametrize("size", [0.1, 0.3, 0.7, 1.1, 3.3])
+@pytest.mark.parametrize("weights", [[0.1, 0.2, 0.3], [1.1, 2.2, 3.3], [0.3, 0.6, 0.9]])
+def test_a_rounding_error_is_no_vote(size, weights):
+    """Changes that cancel but for the last bit have cancelled, in any order of the heads."""
+    heads = list(zip([size, size, -size], weights, strict=True))
+    for order in permutations(heads):
+        changes, votes = zip(*order, strict=True)
+        assert merged(Ties(density=1.0), [0.0], *([c] for c in changes), weights=list(votes)) == [0.0]
+
+
+def test_zeros_of_both_signs_merge_to_one_in_any_order():
+    """0.0 and -0.0 differ in their bytes, so which comes first must not show."""
+    heads = [np.array([0.0]), np.array([-0.0])]
+    for strategy in (Mean(), WeightedMean(), Median()):
+        assert len({strategy.merge(None, order, [1.0, 1.0], PATH).tobytes() for order in permutations(heads)}) == 1
+
+
 def test_ties_keeps_at_least_one_change_and_all_of_the_least_size():
     """However small the density, the greatest change stays; of equal ones all do, so no order of numbers counts."""
     assert merged(Ties(density=0.01), [0.0] * 3, [1.0, 9.0, 2.0]) == [0.0, 9.0, 0.0]

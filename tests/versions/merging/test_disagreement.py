@@ -52,6 +52,12 @@ def test_what_is_no_number_is_none(head):
     assert decode_conflict(stored.header + bytes(stored.payload)).stats == got
 
 
+def test_a_ratio_beyond_all_numbers_is_none():
+    """A tiny base and a huge change: each norm is a number, their ratio is not."""
+    got = disagreement(np.array([1e-161]), [np.array([1e153]), np.array([2e-161])])
+    assert got["relative_norms"] == [None, 1.0]
+
+
 @given(
     arrays=st.lists(hnp.arrays(np.float32, (4,), elements=st.floats(width=32)), min_size=3, max_size=4),
     narrow=st.booleans(),

@@ -174,7 +174,9 @@ def test_the_fit_stage_is_repeated_on_all_rows(old, new):
 
 def test_standardization_is_the_fit_stages_own():
     """Constant, unseen and ordinary features: the same bytes as the pipeline makes."""
-    sums = np.array([[4.0, 0.0, 4.0, 4.0], [28.0, 0.0, 2.0, 4e9], [196.0, 0.0, 9.0, 4e18 + 1e9]])
+    rounded = [sums_of(np.full((count, 3), 0.1 * count)) for count in range(1, 60)]  # constant, but for rounding
+    sums = np.concatenate([np.array([[4.0, 0.0, 4.0], [28.0, 0.0, 2.0], [196.0, 0.0, 9.0]]), *rounded], axis=1)
+    assert (standardization(sums)["scale"][3:] == 1.0).all()
     for name, value in features.scaling({"moments": sums}).items():
         assert standardization(sums)[name].tobytes() == value.tobytes()
 

@@ -134,6 +134,14 @@ def test_what_was_told_is_believed_where_it_can_be():
     assert renamed(base, other, {"a": "b"}) == {}
 
 
+def test_two_names_told_to_be_one_are_a_clash():
+    """Nothing is overwritten: both stand open."""
+    base = side(a="a", b="b")
+    got = align(base, [side(x="c"), base], [{"a": "x", "b": "x"}, {}])
+    assert got.clashes.keys() == {"a", "b"}
+    assert (got.renamed, got.base, got.heads) == ({}, {}, ({}, {}))
+
+
 def test_a_rename_stays_in_its_part():
     """The same bytes gone from the model and new in the optimizer are no rename."""
     base, head = side(**{"model/a": "a"}), side(**{"optimizer/a": "a"})

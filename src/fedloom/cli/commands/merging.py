@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fedloom.cli.commands.options import HERE, AsJson, Project
+from fedloom.errors import SpecError
 
 RuleTexts = Annotated[
     list[str] | None,
@@ -128,14 +129,14 @@ def revert(  # noqa: PLR0913  each is an option
 ) -> None:
     """Undo the change of one commit on the current branch, or take a site's part out of the model."""
     if site and name:
-        raise typer.BadParameter("give a commit or --site, not both")
+        raise SpecError("give a commit or --site, not both")
     if site:
         from fedloom.cli.revert import revert_site
 
         how = {"rounds": rounds, "method": method, "repair_rounds": repair_rounds, "force": force}
         raise typer.Exit(revert_site(project, site, as_json=json, **how))  # type: ignore[arg-type]  # by name
     if not name:
-        raise typer.BadParameter("say which commit to undo, or which --site to take out")
+        raise SpecError("say which commit to undo, or which --site to take out")
     from fedloom.cli.merging import Replay, replay
 
     wishes = Replay("revert", mainline, tuple(rule or ()), not no_measure)

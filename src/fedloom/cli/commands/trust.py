@@ -90,9 +90,17 @@ def verify(
     require: Annotated[list[str] | None, typer.Option(help="A trusted name that must have signed; repeatable.")] = None,
     *,
     signed: Annotated[bool, typer.Option("--signed", help="Somebody trusted must have signed.")] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="Then train the round again from its seeds.")] = False,
+    whole_run: Annotated[bool, typer.Option("--whole-run", help="With --replay: all rounds of its run.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Check a commit and its history: every hash, parent, statement and signature; rounds are computed anew."""
+    """Check a commit and its history: every hash, parent, statement and signature; models are computed anew."""
+    from fedloom.cli.replay import print_replay
     from fedloom.cli.trust import Demands, verify_commit
 
-    raise typer.Exit(verify_commit(project, name, Demands(depth, tuple(require or ()), signed), as_json=json))
+    if whole_run and not replay:
+        raise typer.BadParameter("--whole-run says how much to --replay: give both")
+    code = verify_commit(project, name, Demands(depth, tuple(require or ()), signed), as_json=json)
+    if replay and not code:
+        code = print_replay(project, name, whole_run=whole_run, as_json=json)
+    raise typer.Exit(code)

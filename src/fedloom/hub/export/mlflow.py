@@ -15,7 +15,6 @@ from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
@@ -55,9 +54,9 @@ def register_version(repository: Repository, commit: Digest, uri: str, name: str
         with redirect_stdout(StringIO()):  # MLflow's client prints the address, with the password in it
             version = _register(_client(uri), repository, commit, label, facts)
     except (MlflowException, OSError) as error:
-        why = str(error).partition("\n")[0][:300]
+        why = re.sub(r"//[^/@\s]*@", "//", str(error).partition("\n")[0])[:300]
         raise EngineError(f"MLflow at {_public(uri)} did not take the model: {why}") from None
-    body = {"uri": _public(uri), "name": version.name, "version": version.version, "run": version.run}
+    body = {"uri": _public(uri), "model": version.name, "version": version.version, "run": version.run}
     repository.attest(commit, attestation_type(label), body)
     return version
 
@@ -178,6 +177,7 @@ def _refs(repository: Repository, commit: Digest) -> list[str]:
 
 
 def _public(uri: str) -> str:
-    """Leave user and password out of an address."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+    """Leave user, password and options out of an address."""
+    scheme, mark, rest = uri.partition("?")[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"

@@ -14,8 +14,8 @@ from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
-from fedloom.pipeline.lineage import closed, run_commits
 from fedloom.pipeline.participation import Outcome, Verdict
+from fedloom.pipeline.runs import closed, run_commits
 from fedloom.pipeline.stages.evaluate import EVALUATION
 from fedloom.pipeline.stages.gate import Gate
 from fedloom.telemetry.metrics import Metrics

@@ -21,7 +21,7 @@ from urllib.request import url2pathname
 from obstore import store as backends
 from obstore.exceptions import BaseError
 
-from fedloom.errors import NotFoundError, VersionsError, nearest
+from fedloom.errors import NotFoundError, SpecError, VersionsError, nearest
 from fedloom.versions.bucket import Bucket
 from fedloom.versions.content import Content
 from fedloom.versions.disk import Disk
@@ -48,7 +48,10 @@ _RETRY = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
 
 
 def add(content: Content, name: str, url: str, options: Mapping[str, str] | None = None) -> str:
-    """Remember a remote under a name; gives its address as it is kept. Raises VersionsError where it cannot be."""
+    """Remember a remote under a name; gives its address as it is kept.
+
+    Raises VersionsError, or SpecError where an option is wrong.
+    """
     if not _NAME.fullmatch(name):
         raise VersionsError(f"'{name}' is no name for a remote: use lower-case letters, digits, '.', '_' and '-'")
     known = content.settings.read().remotes
@@ -120,7 +123,7 @@ def _check_options(scheme: str, options: Mapping[str, str]) -> None:
     for key in options:
         if key not in allowed:
             told = nearest(key, allowed) if allowed else "leave it out"
-            raise VersionsError(f"such a remote takes no option '{key}': {told}")
+            raise SpecError(f"such a remote takes no option '{key}': {told}")
 
 
 def _bucket(address: str, options: Mapping[str, str]) -> Any:
@@ -154,7 +157,7 @@ def _repository_in(folder: Path, *, create: bool) -> Path:
             raise NotFoundError(f"there is no repository at {folder}: check the path, or push there first")
         if folder.exists() and any(folder.iterdir()):
             raise VersionsError(f"{folder} holds other files and no repository: push to a new or empty folder")
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "refs").mkdir(parents=True, exist_ok=True)  # marks it, so a push that is cut off can go on
     return folder
 
 

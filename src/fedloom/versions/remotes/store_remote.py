@@ -6,28 +6,25 @@ history that does not go forward. Objects this side has are not read from there,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from functools import cached_property
 from itertools import islice
 
 from fedloom.errors import NotFoundError
-from fedloom.values import Buffer, Digest
+from fedloom.values import Digest
 from fedloom.versions import objects, tombstones
 from fedloom.versions.bucket import Bucket
 from fedloom.versions.content import Content
 from fedloom.versions.database import Database
 from fedloom.versions.history import ancestors
-from fedloom.versions.objects import Encoded
 from fedloom.versions.remotes.abreast import abreast
+from fedloom.versions.remotes.away import Away, BucketAway
 from fedloom.versions.remotes.guard import Guard, require_movable
-from fedloom.versions.remotes.remote import Parcel, Traffic, Want, leading, opened, plain_form
+from fedloom.versions.remotes.remote import Parcel, Traffic, Want, leading, opened
 from fedloom.versions.store import Backend, Store
 
 _WALKED = 512
 _LISTED_INSTEAD = 256
-_OBJECT = re.compile(r"objects/[0-9a-f]{2}/([0-9a-f]{64})")
 
 
 class StoreRemote:
@@ -37,9 +34,10 @@ class StoreRemote:
         self, backend: Backend, place: str, near: Database | None = None, guard: Guard = require_movable
     ) -> None:
         self.traffic = Traffic()
-        self._content = Content(Store(_Far(backend, self.traffic, near), place))
-        self._guard = guard
         self._is_bucket = isinstance(backend, Bucket)
+        far = BucketAway if self._is_bucket else Away
+        self._content = Content(Store(far(backend, self.traffic, near), place))
+        self._guard = guard
 
     def close(self) -> None:
         """End the work there."""
@@ -103,80 +101,3 @@ class StoreRemote:
             self._content.store.create(tombstones.path(parcel.id), [parcel.data])
         else:
             self._content.database.put(opened(parcel), parcel.like)
-
-
-class _Far:
-    """A store's backend that counts what goes over the wire, and reads large objects that are near from there."""
-
-    def __init__(self, backend: Backend, traffic: Traffic, near: Database | None) -> None:
-        self._backend, self._traffic, self._near = backend, traffic, near
-
-    def create(self, path: str, parts: Iterable[Buffer], *, durable: bool) -> bool:
-        """Write a new value."""
-        return self._backend.create(path, self._sent(parts), durable=durable)
-
-    def replace(self, path: str, parts: Iterable[Buffer]) -> None:
-        """Write a value anew."""
-        self._backend.replace(path, self._sent(parts))
-
-    def get(self, path: str) -> bytes:
-        """Read a value; an object that is near as well, such as a keyframe, is not brought a second time."""
-        found = _OBJECT.fullmatch(path)
-        if found and self._near is not None and self._near.has(id_ := Digest(found[1])):
-            return plain_form(self._near.get(id_))
-        return self._received(self._backend.get(path))
-
-    def get_range(self, path: str, start: int, length: int) -> bytes:
-        """Read a part of a value."""
-        return self._received(self._backend.get_range(path, start, length))
-
-    def peek(self, path: str, length: int) -> tuple[bytes, int]:
-        """Read the first bytes of a value, and how many it has."""
-        start, size = self._backend.peek(path, length)
-        return self._received(start), size
-
-    def exists(self, path: str) -> bool:
-        """Whether there is a value."""
-        self._traffic.add(requests=1)
-        return self._backend.exists(path)
-
-    def touch(self, path: str) -> bool:
-        """Whether there is a value, which then counts as used now."""
-        self._traffic.add(requests=1)
-        return self._backend.touch(path)
-
-    def delete(self, path: str) -> bool:
-        """Remove a value."""
-        self._traffic.add(requests=1)
-        return self._backend.delete(path)
-
-    def listing(self, folder: str, *, deep: bool) -> Iterator[tuple[str, int, datetime]]:
-        """List values."""
-        self._traffic.add(requests=1)
-        return self._backend.listing(folder, deep=deep)
-
-    def names(self, folder: str) -> list[str]:
-        """List names of values."""
-        self._traffic.add(requests=1)
-        return self._backend.names(folder)
-
-    def sync(self) -> None:
-        """Make durable what was written."""
-        self._backend.sync()
-
-    def _sent(self, parts: Iterable[Buffer]) -> list[Buffer]:
-        kept = list(parts)
-        self._traffic.add(sent=sum(len(part) for part in kept), requests=1)
-        return kept
-
-    def _received(self, data: bytes) -> bytes:
-        self._traffic.add(received=len(data), requests=1)
-        return data
-
-
-def _whole(encoded: Encoded) -> bytes:
-    return b"".join([encoded.header, encoded.payload])
-
-
-def _weight(thing: Want | Parcel | None) -> int:
-    return len(thing.data) if isinstance(thing, Parcel) else 0

@@ -254,7 +254,10 @@ class _Check:
             self.absences.setdefault(named.id, Absence(named.id, where, excuse))
         else:
             self.absences.pop(named.id, None)
-            self._note(self._missing(named, where, commit))
+            if seen is not None:
+                self._look_at(seen, named, where)
+            else:
+                self._note(self._missing(named, where, commit))
 
     def _look_at(self, seen: _Seen, named: Named, where: str) -> None:
         broken = seen.broken or self.reading.failed.get(named.id)
@@ -287,7 +290,9 @@ class _Check:
             told = f"{named.kind} {short} is neither stored nor can it be computed: {self.computable.why_not(commit)}"
         else:
             told = f"{named.kind} {short} is missing"
-        todo = f"restore {self.damaged[0]} from a copy" if self.damaged and not self.remotes else self._todo("brings it")
+        todo = (
+            f"restore {self.damaged[0]} from a copy" if self.damaged and not self.remotes else self._todo("brings it")
+        )
         return Problem("missing", named.id, where, told, todo)
 
     def _todo(self, brings: str) -> str:

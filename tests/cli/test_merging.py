@@ -1,0 +1,221 @@
+"""merge, conflicts, resolve, cherry-pick, revert on the command line: what is printed, exit codes, what moves."""
+
+import json
+
+import pytest
+
+from fedloom.versions.repository import Repository
+from tests.projects import process, project
+from tests.versions.histories import commit, listed
+
+BASE = {"a": [0, 0], "b": [0], "c": [1]}
+OURS = {"a": [1, 0], "b": [0], "c": [1]}
+THEIRS = {"a": [3, 8], "b": [2], "c": [1]}
+
+
+def repository(folder, ours=OURS, theirs=THEIRS, *, protected=False):
+    """Make a folder whose repository has `main` and `north`, of 30 and 10 rows, which contest `a`."""
+    made = Repository.at(folder)
+    root = commit(made, BASE)
+    x, y = commit(made, ours, root, rows=30), commit(made, theirs, root, rows=10)
+    for name, id_ in (("main", x), ("north", y)):
+        made.refs.compare_and_set(f"heads/{name}", None, id_, "test")
+    if not protected:
+        made.unprotect("main")
+    return made
+
+
+@pytest.fixture
+def home(tmp_path):
+    repository(tmp_path)
+    return tmp_path
+
+
+def tip(folder, name="main"):
+    return Repository.at(folder).resolve(name)
+
+
+def test_a_merge_by_strategy_says_what_came_of_every_entry(cli, home):
+    """Base, weights, a row per outcome with its entries, and where the branch is."""
+    said = cli("merge", "north", "--strategy", "weighted_mean", "-C", home)
+    assert (said.code, said.err) == (0, "")
+    lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert lines[0] == "merge north into main"
+    assert lines[1].startswith("base ")
+    assert lines[1].endswith("weights main 75%, north 25%")
+    assert lines[2:6] == ["outcome entries", "unchanged 1", "taken 1 model/b", "weighted_mean 1 model/a"]
+    assert lines[6] == f"main is at {tip(home)[:12]}"
+    assert listed(Repository.at(home), tip(home))["a"] == [1.5, 2]
+    again = cli("merge", "north", "-C", home)
+    assert (again.code, again.out) == (0, "main has all of it already\n")
+
+
+def test_conflicts_end_with_code_5_and_with_what_to_type_next(cli, home):
+    """The whole way: merge, conflicts, resolve, continue; each ends as scripts expect."""
+    said = cli("merge", "north", "-C", home)
+    assert said.code == 5
+    row = next(line for line in said.out.splitlines() if line.startswith("model/a"))
+    assert row.split() == ["model/a", "contested", "F32", "[2]", "F32", "[2]", "F32", "[2]", "0.351", "0%", "–", "–"]
+    assert "fedloom resolve 'model/a' --take ours|theirs|base|weighted_mean|…" in said.out
+    before = tip(home)
+    listed_ = cli("conflicts", "-C", home)
+    assert (listed_.code, row in listed_.out) == (5, True)
+    cli("merge", "--continue", "-C", home).refused(5, "open conflicts at model/a")
+    settled = cli("resolve", "a", "--take", "theirs", "-C", home)
+    assert (settled.code, settled.out) == (
+        0,
+        "model/a: theirs\nnothing is open any more. next: fedloom merge --continue\n",
+    )
+    assert cli("conflicts", "-C", home).code == 0
+    assert tip(home) == before
+    done = cli("merge", "--continue", "-C", home)
+    assert (done.code, done.out) == (0, f"main is at {tip(home)[:12]}\n")
+    assert listed(Repository.at(home), tip(home)) == {"a": [3, 8], "b": [2], "c": [1]}
+
+
+def test_every_problem_shows_what_each_side_has(cli, tmp_path):
+    """Shapes side by side, and a dash where a branch has nothing."""
+    repository(tmp_path, {"a": [1, 1, 1], "b": [0], "c": [2]}, {"a": [2], "b": [0]})
+    said = cli("merge", "north", "-C", tmp_path)
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in said.out.splitlines() if line.startswith("model/")}
+    assert rows == {"model/a": "shape F32 [2] F32 [3] F32 [1]", "model/c": "delete_modify F32 [1] F32 [1] –"}
+
+
+def test_json_for_machines(cli, home):
+    """One object with kind, outcomes and conflicts; the same for conflicts, resolve, continue."""
+    said = json.loads(cli("merge", "north", "--json", "-C", home).out)
+    assert said["kind"] == "conflicts"
+    assert said["outcomes"] == {"model/a": "conflict", "model/b": "taken", "model/c": "unchanged"}
+    (conflict,) = said["conflicts"]
+    assert (conflict["path"], conflict["problem"], conflict["base"]["is"]) == ("model/a", "contested", "F32 [2]")
+    assert json.loads(cli("conflicts", "--json", "-C", home).out)["conflicts"] == said["conflicts"]
+    settled = json.loads(cli("resolve", "*", "--take", "mean", "--json", "-C", home).out)
+    assert (settled["settled"], settled["open"]) == (["model/a"], [])
+    done = json.loads(cli("merge", "--continue", "--json", "-C", home).out)
+    assert done == {"kind": "merged", "branch": "main", "commit": tip(home), "measured": None}
+
+
+def test_abort_leaves_everything_as_it_was(cli, home):
+    """And says so."""
+    before = tip(home)
+    cli("merge", "north", "-C", home)
+    cli("merge", "north", "-C", home).refused(5, "a merge into main is under way", "--continue", "--abort")
+    said = cli("merge", "--abort", "-C", home)
+    assert (said.code, tip(home)) == (0, before)
+    assert said.out.endswith("is given up; main stays where it was\n")
+    cli("merge", "--abort", "-C", home).refused(4, "no merge into main is under way")
+
+
+def test_rules_and_weights_are_read(cli, home):
+    """`--rule` decides by name, `--weights` by branch."""
+    assert cli("merge", "north", "--rule", "a=weighted_mean", "--weights", "north=3,main=1", "-C", home).code == 0
+    assert listed(Repository.at(home), tip(home))["a"] == [2.5, 6]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        ((), 2, "name the branches to merge, or give --continue or --abort"),
+        (("north", "--abort"), 2, "--abort is about the merge under way: leave out north"),
+        (("nroth",), 4, "nroth"),
+        (("north", "--strategy", "meen"), 2, "did you mean 'mean'"),
+        (("north", "--rule", "a"), 2, "rule 'a' must be GLOB=STRATEGY"),
+        (("north", "--rule", "zz*=ours"), 2, "rule 'zz*' fits nothing"),
+        (("north", "--weights", "north=1"), 2, "--weights must name each branch once: main=1, north=1"),
+        (("north", "--weights", "main=1,north=x"), 2, "weight 'north=x' must be NAME=NUMBER"),
+        (("north", "--weights", "main=1,north=-1"), 2, "2 positive weights are needed"),
+        (("north", "--optimizer", "keep"), 2, "no optimizer policy 'keep'"),
+        (("north", "--strategy", "fisher"), 1, "without fisher of head 1, 2"),
+        (("--continue",), 4, "no merge into main is under way"),
+    ],
+)
+def test_what_cannot_be_merged_so_is_one_sentence(cli, home, words, code, told):
+    """With its exit code, and nothing moves."""
+    before = tip(home)
+    cli("merge", *words, "-C", home).refused(code, told)
+    assert (tip(home), Repository.at(home).merge_under_way()) == (before, None)
+
+
+def test_resolving_what_is_not_open_is_refused(cli, home):
+    """No merge, no such path, no such word."""
+    cli("resolve", "a", "--take", "ours", "-C", home).refused(4, "no merge into main is under way")
+    cli("merge", "north", "-C", home)
+    cli("resolve", "b", "--take", "ours", "-C", home).refused(4, "no open conflict at 'b'", "model/a")
+    cli("resolve", "a", "--take", "hours", "-C", home).refused(2, "did you mean 'ours'")
+    assert cli("conflicts", "-C", home).code == 5
+
+
+def test_unrelated_histories_need_a_word(cli, home):
+    """As in git."""
+    made = Repository.at(home)
+    made.refs.compare_and_set("heads/alien", None, commit(made, {"a": [5, 5]}, facts={"alien": 1}), "test")
+    cli("merge", "alien", "-C", home).refused(1, "have no commit in common", "--allow-unrelated")
+    assert cli("merge", "alien", "--allow-unrelated", "--strategy", "ours", "-C", home).code == 0
+
+
+def test_cherry_pick_and_revert_of_a_commit(cli, home):
+    """A commit's change comes and goes again."""
+    said = cli("cherry-pick", "north", "-C", home)
+    assert said.code == 0
+    assert said.out.startswith("replay ")
+    assert listed(Repository.at(home), tip(home)) == {"a": [4, 8], "b": [2], "c": [1]}
+    back = cli("revert", "HEAD", "-C", home)
+    assert back.code == 0
+    assert back.out.startswith("revert ")
+    assert listed(Repository.at(home), tip(home)) == OURS
+    cli("cherry-pick", "HEAD~3", "-C", home).refused(2, "is the start of a history")
+    cli("revert", "-C", home).refused(2, "say which commit to undo")
+    cli("revert", "HEAD", "--site", "north", "-C", home).refused(2, "give a commit or --site, not both")
+
+
+def test_an_unmeasured_merge_waits_before_a_protected_branch(cli, tmp_path):
+    """Without a project nothing can be measured: exit code 3, and the merge is kept."""
+    repository(tmp_path, protected=True)
+    before = tip(tmp_path)
+    cli("merge", "north", "--strategy", "mean", "-C", tmp_path).refused(3, "was never measured")
+    assert tip(tmp_path) == before
+    assert Repository.at(tmp_path).merge_under_way() is not None
+
+
+@pytest.fixture(scope="module")
+def regions(tmp_path_factory):
+    """A project with two branches that were trained on, from one round, by other sites each."""
+    home = project(tmp_path_factory.mktemp("regions"), rounds=2, gate=False)
+    for words in (
+        ("run", "--rounds", "1"),
+        ("switch", "-c", "region-a"),
+        ("run", "--from", "main", "--sites", "north"),
+        ("switch", "main"),
+        ("switch", "-c", "region-b"),
+        ("run", "--from", "main", "--sites", "south,harbour"),
+        ("switch", "main"),
+    ):
+        done = process(home, *words)
+        assert done.code == 0, done
+    return home
+
+
+def test_two_regions_trained_apart_are_merged_and_measured(cli, regions):
+    """What is worse than the better region by more than epsilon is refused and waits; with more slack it is taken."""
+    went_on = cli("merge", "region-a", "-C", regions)
+    assert went_on.code == 0, went_on
+    assert "main can go straight on to" in went_on.out
+    before = tip(regions)
+    said = cli("merge", "region-b", "--strategy", "weighted_mean", "-C", regions)
+    said.refused(3, "did not pass its gate")
+    assert said.out.count("\nparent ") == 2
+    assert "BROKEN accuracy >= 0.7493 (best parent - 0.01)" in said.out
+    assert tip(regions) == before
+    with (regions / "pipeline.yaml").open("a") as file:
+        file.write("merge: {epsilon: 0.05}\n")
+    taken = cli("merge", "--continue", "--json", "-C", regions)
+    assert taken.code == 0, taken
+    measured = json.loads(taken.out)["measured"]
+    assert (measured["passed"], len(measured["at"])) == (True, 3)
+    made = Repository.at(regions)
+    assert made.commit(tip(regions)).parents == (before, made.resolve("region-b"))
+    assert made.attestation(tip(regions), "gate").body["passed"] is True
+    sites = made.blob(made.tree(made.part(tip(regions), "inputs").id)["sites"].id)
+    assert set(json.loads(sites)) == {"north", "south", "harbour"}, "all that went into it"
+    on = process(regions, "run", "--rounds", "1", "--from", "main")
+    assert on.code == 0, on
