@@ -17,6 +17,7 @@ from fedloom.versions.bucket import Bucket
 from fedloom.versions.content import Content
 from fedloom.versions.database import Database
 from fedloom.versions.history import ancestors
+from fedloom.versions.objects import Encoded
 from fedloom.versions.remotes.abreast import abreast
 from fedloom.versions.remotes.away import Away, BucketAway
 from fedloom.versions.remotes.guard import Guard, require_movable
@@ -101,3 +102,11 @@ class StoreRemote:
             self._content.store.create(tombstones.path(parcel.id), [parcel.data])
         else:
             self._content.database.put(opened(parcel), parcel.like)
+
+
+def _whole(encoded: Encoded) -> bytes:
+    return b"".join([encoded.header, encoded.payload])
+
+
+def _weight(thing: Want | Parcel | None) -> int:
+    return len(thing.data) if isinstance(thing, Parcel) else 0
