@@ -254,6 +254,16 @@ def test_one_merge_at_a_time(tmp_path):
     assert made.merge("north", how=How("ours")).kind == "merged"
 
 
+def test_of_two_processes_that_merge_at_once_one_is_told(tmp_path):
+    """Both started from the same branch; the later does not push the earlier's conflicts aside."""
+    made = repository(tmp_path)
+    late = merge(made, made.resolve("main"), [made.resolve("north")], message="another")
+    first = made.merge("north").commit
+    with pytest.raises(ConflictError, match="a merge into main is under way"):
+        merge_landing.land(made, "main", late)
+    assert made.merge_under_way() == first
+
+
 def test_a_killed_process_leaves_the_merge_to_be_continued(tmp_path):
     """Kill -9 right after the conflict: another process lists, settles and finishes the merge from refs alone."""
     repository(tmp_path)

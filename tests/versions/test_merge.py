@@ -68,7 +68,8 @@ def test_heads_that_others_build_on_are_left_out():
     root, x, y = fork(store, {"a": [0]}, {"a": [1]}, {"a": [3]})
     later = commit(store, {"a": [5]}, y)
     assert store.commit(merge(store, x, [y, later, root, later], MEAN).commit).parents == (x, later)
-    assert store.commit(merge(store, root, [x, y], MEAN).commit).parents == (x, y)
+    made = store.commit(merge(store, root, [x, y], MEAN, names=("main", "a", "b")).commit)
+    assert (made.parents, made.message) == ((x, y), "merge a, b into main")
 
 
 def test_the_merge_commit_tells_how_it_came_about():
@@ -181,8 +182,15 @@ def test_what_the_bases_merge_by_strategy_is_the_base():
     assert outcome.outcomes["model/a"] == "taken"
     assert listed(store, outcome.commit) == {"a": [9]}
     assert same_again(store, outcome.commit)
-    sided = merge(store, x, [y], How("ours"))
-    assert listed(store, sided.commit) == {"a": [2]}, "a strategy that takes a side does not decide about bases"
+
+
+@pytest.mark.parametrize("how", [How("ours"), How(rules=("a=ours",))])
+def test_taking_a_side_does_not_decide_about_bases(how):
+    """Whichever base came first, a side that kept its value keeps it: nothing is taken silently from the other."""
+    store = content()
+    x, y = criss_cross(store, {"a": [1]}, {"a": [3]}, {"a": [1]}, {"a": [3]}, base={"a": [0]})
+    assert listed(store, merge(store, x, [y], how).commit) == {"a": [1]}
+    assert listed(store, merge(store, y, [x], how).commit) == {"a": [3]}
 
 
 def test_a_virtual_base_that_a_conflict_needs_is_stored():
@@ -536,6 +544,18 @@ def test_a_merge_that_stores_no_tensors_is_the_same_commit_and_computed():
         assert listed(lazy, id_) == listed(whole, id_)
 
 
+def test_a_stored_merge_stores_what_its_heads_only_compute():
+    """What is taken from a head whose model is a recipe is stored with the merge, for quick reading."""
+    store = content()
+    _, x, y = fork(store, {"a": [0], "b": [0]}, {"a": [1], "b": [0]}, {"a": [2], "b": [0]})
+    lazy = merge(store, x, [y], How("mean", store=False)).commit
+    other = commit(store, {"a": [1], "b": [5]}, x)
+    merged = merge(store, lazy, [other], MEAN)
+    assert merged.outcomes == {"model/a": "taken", "model/b": "taken"}
+    assert not recipes.unstored(store, merged.commit)
+    assert listed(store, merged.commit) == {"a": [1.5], "b": [5]}
+
+
 def test_a_forged_merge_does_not_come_out():
     """Other weights than were used give another tensor, and the recipe is refused with its name."""
     store = content()
@@ -752,6 +772,8 @@ def test_inputs_are_merged_key_by_key_and_never_stop_a_merge():
     assert outcome.outcomes["inputs/code"] == "by key"
     assert value(store, outcome.commit, ("inputs", "code")) == b'{"v":2,"w":9}'
     assert value(store, outcome.commit, ("inputs", "sites")) == b'{"e":5,"n":1,"s":7}'
+    again = merge(store, commit(store, {"a": [1]}, root, **parts({"v": 1, "w": 1}, {"n": 1}, ["old"])), [x, y])
+    assert value(store, again.commit, ("inputs", "code")) == b'{"v":1,"w":9}', "the first parent's, changed or not"
     assert value(store, outcome.commit, ("notes",)) == b'["old","x","y"]'
     assert set(store.tree(store.commit(outcome.commit).tree)) == {"model", "inputs", "notes"}
     assert "source" in store.tree(store.part(outcome.commit, "inputs").id), "an empty folder is kept"

@@ -114,15 +114,26 @@ def _print_values(out: Console, title: str, values: Sequence[ValueChange]) -> No
     indent = "  " if title else "      "
     for value in values:
         mark, style = _MARKS[value.change]
-        out.print(Text.assemble((f"{indent}{mark} {value.key}: ", style), _values_text(value)))
+        key = f"{value.key}: " if value.key else ""
+        out.print(Text.assemble((f"{indent}{mark} {key}", style), _values_text(value)))
 
 
 def _values_text(value: ValueChange) -> str:
+    if _are_lists_of_things(value.old, value.new):
+        gone, come = (
+            [part for part in one if part not in other]
+            for one, other in ((value.old, value.new), (value.new, value.old))
+        )
+        return f"{len(gone)} gone, {len(come)} new, {len(value.new) - len(come)} as before"
     old, new = _short(value.old), _short(value.new)
     if value.change != "changed":
         return new if value.change == "added" else old
     step = f" ({value.new - value.old:+.4g})" if _is_number(value.old) and _is_number(value.new) else ""
     return f"{old} → {new}{step}"
+
+
+def _are_lists_of_things(*values: Any) -> bool:
+    return all(isinstance(value, list) and all(isinstance(part, dict) for part in value) for value in values)
 
 
 def _is_number(value: Any) -> bool:

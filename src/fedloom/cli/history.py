@@ -9,9 +9,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fedloom.cli.opening import open_repository
+from fedloom.cli.opening import newest, open_repository
 from fedloom.cli.output import bytes_text, console, figure, print_json
-from fedloom.cli.telling import answered, by_commit, commit_json, main_metric, measured, newest, refs_of, state
+from fedloom.cli.telling import answered, by_commit, commit_json, main_metric, measured, refs_of, state
 from fedloom.errors import NotFoundError, StorageError, nearest
 from fedloom.pipeline.runs import RUNS
 from fedloom.telemetry.recorder import Recorder

@@ -87,7 +87,7 @@ def continue_merge(folder: Path, names: Sequence[str], *, measured: bool, as_jso
     _require_no(names, "--continue")
     repository = open_repository(folder)
     branch = repository.settings.read().branch
-    judge = _judge(folder, branch, measured=measured, quiet=as_json)
+    judge = _judge(repository, folder, branch, measured=measured, quiet=as_json)
     commit, verdict = merge_landing.conclude(repository, branch, judge)
     if as_json:
         print_json({"kind": "merged", "branch": branch, "commit": commit, "measured": _measured_json(verdict)})
@@ -156,7 +156,7 @@ def _landed(
     out = console()
     if not as_json:
         _print_outcome(out, repository, branch, outcome)
-    judge = _judge(folder, branch, measured=measured, quiet=as_json)
+    judge = _judge(repository, folder, branch, measured=measured, quiet=as_json)
     verdict = merge_landing.land(repository, branch, outcome, judge)
     if as_json:
         print_json(_outcome_json(repository, branch, outcome, verdict))
@@ -167,16 +167,16 @@ def _landed(
     return EXIT_CONFLICT if outcome.conflicts else EXIT_OK
 
 
-def _judge(folder: Path, branch: str, *, measured: bool, quiet: bool) -> Judge | None:
+def _judge(repository: Repository, folder: Path, branch: str, *, measured: bool, quiet: bool) -> Judge | None:
     """Give what measures a candidate before the branch moves; None where nothing is to be, or can be, measured."""
     if not measured or not (folder / "pipeline.yaml").is_file():
         return None
-    judge = judge_candidate(folder)
+    judge, protected = judge_candidate(folder), f"heads/{branch}" in repository.settings.read().protected
 
     def judged(candidate: Digest, parents: Sequence[Digest]) -> Measured:
         found = judge(candidate, parents)
         if not quiet:
-            _print_measured(console(), branch, found)
+            _print_measured(console(), branch, found, protected=protected)
         return found
 
     return judged
@@ -294,7 +294,7 @@ def _figures(stats: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _print_measured(out: Console, branch: str, found: Measured) -> None:
+def _print_measured(out: Console, branch: str, found: Measured, *, protected: bool) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("measured")
     for heading in (found.metric, "worst site", ""):
@@ -310,10 +310,8 @@ def _print_measured(out: Console, branch: str, found: Measured) -> None:
         value = rule["value"] if isinstance(rule["value"], str) else figure(rule["value"])
         out.print(f"  {'holds ' if rule['holds'] else 'BROKEN'} {rule['rule']} (it is {value})")
     if not found.passed:
-        out.print(
-            f"where {branch} is protected, it stays and the merge waits: "
-            "`fedloom merge --continue` measures it again, `--abort` drops it"
-        )
+        waits = "stays, and the merge waits: `fedloom merge --continue` measures it again, `--abort` drops it"
+        out.print(f"{branch} {waits if protected else 'is not protected, so it moves all the same'}")
 
 
 def _some(paths: Sequence[str]) -> str:

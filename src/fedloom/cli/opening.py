@@ -7,6 +7,7 @@ from pathlib import Path
 from fedloom.errors import NotFoundError
 from fedloom.pipeline.runs import RUNS, run_numbers
 from fedloom.values import Digest
+from fedloom.versions.history import is_ancestor
 from fedloom.versions.repository import Repository
 
 
@@ -18,13 +19,20 @@ def open_repository(folder: Path) -> Repository:
     return Repository.at(folder)
 
 
-def chosen(repository: Repository, name: str | None) -> Digest:
-    """Find the commit that is meant: the tip of the current branch, or of the newest run, when nothing is named."""
-    if name:
-        return repository.resolve(name)
-    if tip := repository.refs.get(f"heads/{repository.settings.read().branch}"):
-        return tip
-    numbers = run_numbers(repository)
+def newest(repository: Repository) -> str:
+    """Name what is meant where nothing is named: the newest run, or the current branch once that holds the run."""
+    numbers, branch = run_numbers(repository), f"heads/{repository.settings.read().branch}"
+    tip = repository.refs.get(branch)
     if not numbers:
-        raise NotFoundError("there is no commit yet: start a run with `fedloom run`")
-    return repository.resolve(f"{RUNS}{numbers[-1]}")
+        if tip:
+            return branch
+        raise NotFoundError("there is no run yet: start one with `fedloom run`")
+    run = f"{RUNS}{numbers[-1]}"
+    target = repository.resolve(run)
+    goes_on = tip is not None and tip != target and is_ancestor(target, tip, repository.commit)
+    return branch if goes_on else run
+
+
+def chosen(repository: Repository, name: str | None) -> Digest:
+    """Find the commit that is meant."""
+    return repository.resolve(name or newest(repository))

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fedloom.cli.opening import open_repository
+from fedloom.cli.opening import newest, open_repository
 from fedloom.cli.output import bytes_text, comparison_table, console, figure, print_json
-from fedloom.cli.telling import by_commit, commit_json, newest, refs_of, state
+from fedloom.cli.telling import by_commit, commit_json, refs_of, state
 from fedloom.pipeline.runs import RUNS, closed, run_commits
 from fedloom.telemetry.recorder import Recorder
 from fedloom.values import Digest

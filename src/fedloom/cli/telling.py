@@ -8,10 +8,8 @@ from typing import Any
 from rich.text import Text
 
 from fedloom.cli.output import figure
-from fedloom.errors import NotFoundError
 from fedloom.pipeline.runs import RUNS, closed, run_numbers
 from fedloom.values import Digest
-from fedloom.versions.history import is_ancestor
 from fedloom.versions.objects import Commit
 from fedloom.versions.repository import Repository
 from fedloom.versions.revisions import short_name
@@ -35,20 +33,6 @@ def by_commit(refs: Mapping[str, Digest]) -> dict[Digest, list[str]]:
     for name, target in refs.items():
         found.setdefault(target, []).append(name)
     return found
-
-
-def newest(repository: Repository) -> str:
-    """Name what is meant where nothing is named: the newest run, or the current branch once that holds the run."""
-    numbers, branch = run_numbers(repository), f"heads/{repository.settings.read().branch}"
-    tip = repository.refs.get(branch)
-    if not numbers:
-        if tip:
-            return branch
-        raise NotFoundError("there is no run yet: start one with `fedloom run`")
-    run = f"{RUNS}{numbers[-1]}"
-    target = repository.resolve(run)
-    goes_on = tip is not None and tip != target and is_ancestor(target, tip, repository.commit)
-    return branch if goes_on else run
 
 
 def labels(names: Sequence[str], current: str) -> Text:
@@ -94,8 +78,9 @@ def state(repository: Repository, id_: Digest, name: str) -> str:
         return "refused by the gate"
     if name.startswith(RUNS):
         return "not ended"
-    if repository.commit(id_).kind in ("import", "train", "round"):
-        return "a commit of a run"
+    commit = repository.commit(id_)
+    if commit.kind in ("import", "train", "round"):
+        return "a commit of a run" if "round" in commit.facts else "imported"
     return "passed its gate" if gate else "not measured"
 
 

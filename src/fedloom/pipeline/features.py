@@ -16,6 +16,7 @@ from fedloom.pipeline.columns import Columns
 from fedloom.pipeline.contract import Column, Contract
 from fedloom.pipeline.spec import Split
 from fedloom.values import Tensors, generator
+from fedloom.versions.merging.pooling import standardization
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +73,7 @@ def _moments(column: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def scaling(sums: Tensors) -> Tensors:
     """Turn summed moments into `mean` and `scale` (standard deviation; 1 where a feature does not vary)."""
-    count, total, squares = sums["moments"]
-    mean = total / np.maximum(count, 1)
-    variance = np.maximum(squares / np.maximum(count, 1) - mean**2, 0)
-    scale = np.sqrt(variance)
-    # The difference of two squares is exact to about 1e-15 of them: below the root of that, a scale is rounding
-    # noise of a constant column, and dividing by it would blow the column up.
-    return {"mean": mean, "scale": np.where(scale > 1e-7 * np.abs(mean), scale, 1.0)}
+    return standardization(sums["moments"])
 
 
 def identity(width: int) -> Tensors:

@@ -113,7 +113,8 @@ def merge(
     plan = Plan(weights, rules, how.optimizer)
     sides = Sides(tuple(heads), bases, tuple(called[id_] for id_ in heads), "merge", tuple(heads))
     facts = {"merge": _settings(how, plan, sides)}
-    return combine(content, sides, plan, facts, message or _message(sides), store=how.store)
+    others = ", ".join(called[id_] for id_ in heads if id_ != ours)
+    return combine(content, sides, plan, facts, message or f"merge {others} into {called[ours]}", store=how.store)
 
 
 def combine(
@@ -196,8 +197,3 @@ def _with_counts(facts: Mapping[str, Any], merged: Merged) -> dict[str, Any]:
 
 def _alike(key: str, sides: Sequence[Any]) -> bool:
     return all(side.facts.get(key) == sides[0].facts[key] for side in sides)
-
-
-def _message(sides: Sides) -> str:
-    into, *others = sides.names
-    return f"merge {', '.join(others)} into {into}"

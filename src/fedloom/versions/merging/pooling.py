@@ -142,6 +142,8 @@ def standardization(sums: Tensor) -> dict[str, Tensor]:
     """Turn count, sum and sum of squares, shape (3, features), into mean and scale (1 where a feature is constant)."""
     count, total, squares = sums
     mean = total / np.maximum(count, 1)
+    # The difference of two squares is exact to about 1e-15 of them: below the root of that, a scale is rounding noise
+    # of a constant column, and dividing by it would blow the column up.
     scale = np.sqrt(np.maximum(squares / np.maximum(count, 1) - mean**2, 0))
     return {"mean": mean, "scale": np.where(scale > _CONSTANT * np.abs(mean), scale, 1.0)}
 

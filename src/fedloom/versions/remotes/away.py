@@ -77,6 +77,10 @@ class Away:
         """Make durable what was written."""
         self._backend.sync()
 
+    def sweep(self, folder: str, before: datetime) -> int:
+        """Remove what writers that were killed left behind."""
+        return self._backend.sweep(folder, before)
+
     def _sent(self, parts: Iterable[Buffer]) -> list[Buffer]:
         kept = list(parts)
         self._traffic.add(sent=sum(len(part) for part in kept), requests=1)

@@ -6,12 +6,12 @@ and what arrives is held to its id.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fedloom.errors import ConflictError, FedloomError
 from fedloom.values import Digest
-from fedloom.versions import leases
+from fedloom.versions import leases, objects
 from fedloom.versions.content import Content
 from fedloom.versions.database import Database
 from fedloom.versions.objects import Encoded
@@ -48,9 +48,8 @@ def repair(content: Content, report: Report) -> Repaired:
         brought: dict[str, int] = {}
         silent: list[str] = []
         for name in sorted(content.settings.read().remotes):
-            absent = [id_ for id_ in needed if content.database.check(id_) is not None]
             try:
-                brought[name] = sum(_put(content, encoded) for encoded in _from(content, name, absent))
+                brought[name] = _bring(content, name, needed)
             except FedloomError as error:
                 silent.append(f"{name}: {error}")
         content.database.flush()
@@ -58,9 +57,31 @@ def repair(content: Content, report: Report) -> Repaired:
     return Repaired({name: count for name, count in brought.items() if count}, len(useless), left, tuple(silent))
 
 
-def _from(content: Content, name: str, ids: Iterable[Digest]) -> Iterator[Encoded]:
-    """Bring objects from a remote, whole: nothing that is stored here is trusted to build them from."""
-    ids = list(ids)
+def _bring(content: Content, name: str, needed: Sequence[Digest]) -> int:
+    """Bring objects from a remote, and what those name that is not here either; gives how many were stored.
+
+    Keyframes come first: with them, what is stored as a difference to them may be whole again.
+    """
+    bases = {held.base for held in content.database.held()}
+    count, asked = 0, set[Digest]()
+    waiting = [[id_ for id_ in needed if id_ in bases], [id_ for id_ in needed if id_ not in bases]]
+    while waiting:
+        ids = [id_ for id_ in dict.fromkeys(waiting.pop(0)) if id_ not in asked and content.database.check(id_)]
+        asked.update(ids)
+        more: list[Digest] = []
+        for encoded in _from(content, name, ids):
+            if content.database.check(encoded.id) is not None:
+                if content.has(encoded.id):  # corrupt, or it would not have been asked for
+                    content.database.discard([encoded.id])
+                content.database.put(encoded)
+                count += 1
+            more += (id_ for id_ in _names(encoded) if not content.has(id_))
+        waiting += [more] if more else []
+    return count
+
+
+def _from(content: Content, name: str, ids: Sequence[Digest]) -> Iterator[Encoded]:
+    """Read objects from a remote, whole: nothing that is stored here is trusted to build them from."""
     if not ids:
         return
     apart = Content(content.store)
@@ -72,10 +93,13 @@ def _from(content: Content, name: str, ids: Iterable[Digest]) -> Iterator[Encode
                     yield opened(parcel)
 
 
-def _put(content: Content, encoded: Encoded) -> bool:
-    """Store an object in the place of what is stored under its id; whether that was necessary by now."""
-    if content.database.check(encoded.id) is None:
-        return False  # its keyframe came back
-    content.database.discard([encoded.id])
-    content.database.put(encoded)
-    return True
+def _names(encoded: Encoded) -> Iterator[Digest]:
+    """List what an object names and wants to be stored."""
+    kind = objects.kind_of(encoded.header)
+    if kind == "commit":
+        commit = objects.decode_commit(encoded.header)
+        yield from (*commit.parents, commit.tree)
+    elif kind == "tree":
+        yield from (
+            entry.id for entry in objects.decode_tree(encoded.header).entries.values() if entry.keep == "stored"
+        )

@@ -1,0 +1,122 @@
+"""Nothing that was acknowledged is ever lost: not to kill -9, not to a power cut, not to a full disk."""
+
+import os
+import random
+import shutil
+import time
+
+import pytest
+
+from fedloom.errors import StorageError
+from fedloom.versions.history import ancestors
+from fedloom.versions.upkeep.fsck import fsck
+from tests.versions.crashing import MAIN, WORK, Children, acks, cut, reboot
+from tests.versions.upkeep.repositories import on_disk
+
+KILLS = 8
+
+
+@pytest.fixture(scope="module")
+def children():
+    started = Children()
+    yield started
+    started.close()
+
+
+def require_whole(content, acknowledged, allowed=()):
+    """What was acknowledged is in the branch, with its model; and nothing is wrong beside."""
+    report = fsck(content)
+    assert [str(problem) for problem in report.problems if problem.what not in allowed] == []
+    if acknowledged:
+        tip = content.refs.get(MAIN)
+        assert set(acknowledged) <= {id_ for id_, _ in ancestors([tip], content.commit)}
+        for id_ in acknowledged[-2:]:
+            assert len(content.model(id_)) == 2
+    return report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("work", WORK)
+def test_a_killed_process_loses_nothing(work, children, tmp_path):
+    """Killed at many moments, each time a fresh process finds a whole repository and goes on with it."""
+    folder, copy, moments = tmp_path / "store", tmp_path / "store-copy", random.Random(work)  # noqa: S311
+    allowed = ("erased",) if work == "erasing" else ()
+    for number in range(KILLS):
+        pid = children.start(work, folder)
+        time.sleep(moments.uniform(0.005, 0.25))
+        children.kill(pid)
+        done = acks(folder).read_text().split() if acks(folder).exists() else []
+        content = on_disk(folder)
+        require_whole(content, done, allowed)
+        if copy.exists():
+            assert [str(problem) for problem in fsck(on_disk(copy)).problems] == []
+        if number % 2:
+            WORK[work](content, lambda _id: None)
+            require_whole(on_disk(folder), done, allowed)
+            content.lease.release()
+    assert done, "it was killed before anything was acknowledged: give it longer"
+
+
+def all_cuts(folder, work, how):
+    """Do some work on copies of a repository, cut off at its first, second, ... write until it gets through."""
+    at = 0
+    while True:
+        at += 1
+        trial = folder.with_name("trial")
+        for name in (trial, trial.with_name("trial-copy")):
+            shutil.rmtree(name, ignore_errors=True)
+        shutil.copytree(folder, trial)
+        content, disk = cut(trial, at, how)
+        done = []
+        try:
+            WORK[work](content, done.append)
+        except StorageError as error:
+            told = str(error)
+        else:
+            assert not disk.is_over or how == "late"
+            assert at > 3
+            return
+        content.lease._holder = None
+        yield trial, done, told
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    """A repository with some history, differences and garbage; what flushing does is simulated from here on."""
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, lambda _descriptor: None)
+    folder = tmp_path / "store"
+    content, done = on_disk(folder), []
+    for work in ("committing", "committing", "folding", "collecting"):
+        WORK[work](content, done.append)
+    content.lease.release()
+    return folder, done
+
+
+@pytest.mark.parametrize("how", ["lost", "cut", "late"])
+@pytest.mark.parametrize("work", WORK)
+def test_a_power_cut_at_any_write_loses_nothing(work, how, started):
+    """Whatever was not flushed may be gone, half there or whole; what was acknowledged is whole, and work goes on."""
+    folder, before = started
+    allowed = ("erased",) if work == "erasing" else ()
+    for trial, done, _ in all_cuts(folder, work, how):
+        content = reboot(trial)
+        require_whole(content, [*before, *done], allowed)
+        WORK[work](content, done.append)
+        require_whole(on_disk(trial), [*before, *done], allowed)
+        content.lease.release()
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_a_full_disk_is_told_in_one_sentence_and_loses_nothing(work, started):
+    """Once there is space again, the same work gets through."""
+    folder, before = started
+    allowed = ("erased",) if work == "erasing" else ()
+    for trial, done, told in all_cuts(folder, work, "full"):
+        assert "the disk is full: free some space" in told
+        assert "\n" not in told
+        content = reboot(trial)
+        require_whole(content, [*before, *done], allowed)
+        WORK[work](content, done.append)
+        require_whole(on_disk(trial), [*before, *done], allowed)
+        content.lease.release()
