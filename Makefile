@@ -10,7 +10,7 @@ demo: setup  ## run the main job: four hospitals train one model
 	cd examples/heart && ../../$(BIN)/python prepare.py && ../../$(BIN)/fedloom run && ../../$(BIN)/fedloom report --html report.html
 
 test: check  ## everything: lint, types, import contracts, docs tests, all tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: setup-dev  ## what needs no test run: lint, format, types, import contracts
 	$(BIN)/ruff check .

@@ -174,7 +174,9 @@ class RemoteSuite:
         ids = rounds(near, 1)
         other = commit(near, model(5), branch=None)
         side.send(near, ids[-1], other)
+        statement = near.attest(ids[1], "gate", {"passed": True})
         with side.remote(near) as remote:
+            remote.put([Parcel(statement, near.database.get(statement))])
             remote.move("heads/main", None, ids[1], "push")
             remote.move("tags/v1", None, ids[0], "push")
             for name, old, new in [
@@ -186,6 +188,8 @@ class RemoteSuite:
                 ("remotes/origin/heads/main", None, ids[0]),
                 ("runs/1", None, ids[0]),
                 (f"attestations/{ids[0]}/gate", None, ids[1]),
+                (f"attestations/{ids[0]}/gate", None, statement),
+                (f"attestations/{ids[1]}/evaluation", None, statement),
             ]:
                 with pytest.raises(VersionsError):
                     remote.move(name, old, new, "push")
@@ -219,6 +223,7 @@ class RemoteSuite:
         assert not missing_from(side.fresh(), [ids[-1]])
         assert first.objects == len(everything(near)) == len(everything(side.fresh()))
         assert first.commits == tuple(ids)
+        assert first.bytes < 0.65 * first.raw
         assert side.send(near, ids[-1]).objects == 0
         ids.append(commit(near, model(3, 2), ids[-1]))
         later = side.send(near, ids[-1])
@@ -337,6 +342,17 @@ class RemoteSuite:
         assert again.objects == len(derived)
         assert side.send(near, merged, materialized=True).objects == 0
 
+    def test_what_builds_on_a_recipe_travels(self, side):
+        """A stored model whose parent's is only computed is sent whole: there is nothing it could be a difference to."""
+        near, here = repository(), repository()
+        _, merged = recipe_history(near)
+        tip = commit(near, {name: array + np.float32(1) for name, array in near.model(merged).items()}, merged)
+        side.send(near, tip)
+        side.receive(here, tip)
+        assert {name: a.tobytes() for name, a in here.model(tip).items()} == {
+            name: a.tobytes() for name, a in near.model(tip).items()
+        }
+
     def test_conflicts_travel_with_their_sides(self, side):
         """A conflict in a model, and every side of it, can be looked at elsewhere."""
         near, here = repository(), repository()
@@ -372,6 +388,29 @@ class RemoteSuite:
         here.store.create(f"erased/{gone}", [b"{}"])
         side.receive(here, ids[1])
         assert not here.has(gone)
+
+    def test_what_was_erased_there_is_not_sent_again(self, side):
+        """An object that the other side erased stays erased, though this side has it."""
+        near, far = repository(), side.fresh()
+        tip = commit(near, model())
+        gone = next(all_named(near, tip))
+        far.store.create(f"erased/{gone}", [b"{}"])
+        assert side.send(near, tip).objects == len(everything(near)) - 1
+        assert not side.fresh().has(gone)
+        assert side.fresh().has(tip)
+
+    def test_a_hole_there_is_named_and_not_taken_over(self, side):
+        """Where the other side has lost an object, receiving ends with its path, and keeps no commit that names it."""
+        near, here = repository(), repository()
+        ids = rounds(near, 1)
+        side.send(near, ids[1])
+        lost = next(iter(set(all_named(near, ids[1])) - set(all_named(near, ids[0]))))
+        side.fresh().database.discard([lost])
+        with pytest.raises(NotFoundError, match=rf"the remote has not got 'model/.*' of commit {ids[1][:12]}"):
+            side.receive(here, ids[1])
+        here.database.flush()
+        assert not here.has(ids[1])
+        assert not_whole(here) == []
 
     def test_what_is_nowhere_is_named(self, side):
         """A hole on this side ends sending before anything was sent, with the path of what is missing."""

@@ -9,8 +9,10 @@ from fedloom.learners.learner import Examples, Learner, Training
 from fedloom.learners.linear import Linear
 from fedloom.values import Contribution, Digest, Tensors
 from fedloom.versions.keys import SigningKey, read_private_key
+from fedloom.versions.merge import How, MergeOutcome
 from fedloom.versions.merging.fedavg import FedAvg
 from fedloom.versions.merging.strategy import MergeStrategy
+from fedloom.versions.objects import Conflict
 from fedloom.versions.verify import Verdict
 
 version: str = __version__
@@ -25,6 +27,12 @@ repository.trust("hub", key.public)
 repository.sign(tip, key)
 verdict: Verdict = repository.verify(tip, require=("hub",))
 problems: tuple[str, ...] = verdict.problems
+
+outcome: MergeOutcome = repository.merge("north", how=How("weighted_mean", rules=["head.*=ours"], weights=[1, 3]))
+open_conflicts: dict[str, Conflict] = repository.conflicts(outcome.commit)
+settled: Digest = repository.settle("head.*", "theirs")
+moved: Digest = repository.continue_merge()
+picked: MergeOutcome = repository.cherry_pick("north", mainline=1)
 
 learner: Learner = Linear(kind="logistic")
 strategy: MergeStrategy = FedAvg()

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -62,12 +62,12 @@ def consolidating(content: Repository, ack: Ack) -> None:
 
 
 def erasing(content: Repository, ack: Ack) -> None:
-    """Commit a recipe with a note, and erase both updates of the commit before, and its note."""
+    """Commit a note and a recipe, and erase the note, an update, and the model that the round began with."""
     seed = _seed(content)
     note = content.add_blob(f"note {seed} ".encode() * 50)
     _acknowledged(content, ack, commit(content, seed, *_tip(content), note=note))
     folding(content, ack)
-    for path, at in (("note", "HEAD~1"), ("receipts/north", "HEAD")):
+    for path, at in (("note", "HEAD~1"), ("receipts/north", "HEAD"), ("model/body", "HEAD~1")):
         erase(content, choose_path(content, path, at), who="ada", why="asked to")
 
 
@@ -193,6 +193,11 @@ class Cut(Disk):
     def get(self, path):
         self._require_power()
         return super().get(path)
+
+    def switch_off(self) -> None:
+        """Cut the power now."""
+        with suppress(OSError):
+            self._end(None)
 
     @property
     def is_over(self) -> bool:

@@ -317,6 +317,24 @@ def test_a_merge_under_way_is_settled_elsewhere_and_comes_back(tmp_path):
     assert here.continue_merge() == done == here.resolve("main")
 
 
+def test_a_merge_begun_elsewhere_is_taken_up_by_merging_it(tmp_path):
+    """Merging a commit with open conflicts that builds on this branch makes it the merge under way here."""
+    here, there = repository(tmp_path / "here"), Repository.at(tmp_path / "there")
+    id_ = here.merge("north").commit
+    carry(here, there)
+    there.unprotect("main")
+    there.refs.compare_and_set("heads/main", None, here.resolve("main"), "fetched")
+    there.refs.compare_and_set("remotes/origin/merging/main", None, id_, "fetched")
+    outcome = there.merge("remotes/origin/merging/main")
+    assert (outcome.kind, outcome.commit, list(outcome.conflicts)) == ("conflicts", id_, ["model/a"])
+    there.settle("a", "mean")
+    done = there.continue_merge()
+    carry(there, here)
+    here.abort_merge()
+    here.refs.compare_and_set("heads/settled", None, done, "fetched")
+    assert (here.merge("settled").kind, here.resolve("main")) == ("fast-forward", done)
+
+
 def carry(source: Content, target: Content) -> None:
     source.database.flush()
     for each in source.database.ids():

@@ -215,6 +215,9 @@ def _print_outcome(out: Console, repository: Repository, branch: str, outcome: M
         out.print(f"{branch} can go straight on to {outcome.commit[:_SHORT]}: {commit.message}")
         return
     out.print(commit.message)
+    if not outcome.outcomes:
+        out.print("it was begun elsewhere and is taken up here")
+        return
     if commit.recipe is not None and commit.kind == "merge" and "replayed" not in commit.facts:
         total = sum(part.weight for part in commit.recipe.inputs)
         shares = [f"{part.name} {part.weight / total:.0%}" for part in commit.recipe.inputs]

@@ -1,7 +1,7 @@
 """Merging branches: N commits become one that has them as parents, or a commit with conflicts to settle.
 
 Rules: nothing here moves a ref (see `merge_landing`). Heads that another head descends from are left out, so a merge
-of what is there already is none, and a merge of a descendant is a fast-forward.
+of what is there already is none, and a merge of a descendant is a fast-forward; of one with open conflicts, it goes on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from fedloom.errors import SpecError, VersionsError, nearest
 from fedloom.values import Digest
 from fedloom.versions import recipes
-from fedloom.versions.conflicts import require_clean
+from fedloom.versions.conflicts import open_conflicts, require_clean
 from fedloom.versions.content import Content
 from fedloom.versions.history import independent, merge_bases
 from fedloom.versions.merge_base import base_side, default_weights, levels
@@ -104,7 +104,8 @@ def merge(
     if heads == [ours]:
         return MergeOutcome("up-to-date", ours)
     if len(heads) == 1:
-        return MergeOutcome("fast-forward", heads[0])
+        waiting = open_conflicts(content, heads[0])  # somebody else's merge under way: it is taken up here
+        return MergeOutcome("conflicts" if waiting else "fast-forward", heads[0], conflicts=waiting)
     bases = tuple(merge_bases(heads, content.commit))
     if not bases and not how.allow_unrelated:
         told = " and ".join(called[id_] for id_ in heads)

@@ -177,6 +177,9 @@ def test_a_commit_with_holes_is_not_kept(url, there):
     remote.put([Parcel(id_, data) for id_, data in everything(near).items() if id_ not in (*ids, entry.id)])
     with pytest.raises(VersionsError, match="names 1 objects that are not here"):
         remote.put([Parcel(ids[0], near.database.get(ids[0]))])
+    remote.put([Parcel(entry.id, near.database.get(entry.id))])
+    with pytest.raises(VersionsError, match="names 1 objects that are not here"):
+        remote.put([Parcel(ids[1], near.database.get(ids[1]))])
     assert not set(ids) & set(everything(there))
     opaque = near.add_tree({"receipts": Entry("tree", ids[0], "opaque"), "kept": Entry("tree", ids[1], "promised")})
     bare = objects.encode_commit(Commit(opaque.id, (), "import", "m"))
@@ -336,10 +339,13 @@ def test_a_base_that_is_gone_is_no_obstacle(there, url):
     remote = HttpRemote(url, near.database)
     remote.put([Parcel(new, near.database.get(new), old)])
     assert there.has(new)
-    here = repository()
+    (parcel,) = remote.get([Want(new, old)])
+    assert parcel.like is None
     there.database.put(objects.encode_tensor(near.tensor(old)))
     there.database.flush()
-    bare = HttpRemote(url, here.database)
+    (parcel,) = remote.get([Want(new, old)])
+    assert parcel.like == old
+    bare = HttpRemote(url, repository().database)
     (parcel,) = bare.get([Want(new, old)])
     assert bytes(parcel.data) == bytes(near.database.get(new))
     bare.close()

@@ -140,6 +140,9 @@ def test_statements_of_both_sides_meet(place):
     sync.fetch(ben, "origin")
     assert ben.attestation(ids[0], "signature/ada").body == {"by": "ada", "again": True}
     assert ada.attestation(ids[1], "signature/ben").body == {"by": "ben"}
+    other = commit(ada, model(8), branch="other")
+    ada.attest(other, "gate", {"passed": True})
+    assert sync.push(ada, "origin").moved.objects == 0
     for one, verdict in ((ada, True), (ben, False)):
         one.attest(ids[2], "gate", {"passed": verdict})
     assert sync.push(ada, "origin").notes == ()
@@ -168,6 +171,7 @@ def test_some_tensors_are_cloned_and_the_rest_is_told(place):
     sync.pull(ada, "origin")
     assert np.array_equal(ada.model(new)["encoder.0.w"], model(7)["encoder.0.w"])
     sync.fetch(ben, "origin", only=("head.2.*",))
+    assert ben.settings.read().only == ("encoder.*", "head.2.*")
     with pytest.raises(NotFoundError, match=r"tensor 'head.3.b' and 1 more was not fetched"):
         ben.model(new)
     sync.fetch(ben, "origin", only=("*",))

@@ -70,7 +70,7 @@ class Hub:
     ) -> None:
         self._content, self._token, self._guard = content, token, guard
         self._limits = limits or wire.Limits()
-        self._routes: Mapping[tuple[str, str], Callable[[WSGIEnvironment], _Answer]] = {
+        self._routes: Mapping[tuple[str, str], Callable[[WSGIEnvironment, _Body], _Answer]] = {
             ("GET", "refs"): self._refs,
             ("POST", "refs/move"): self._move,
             ("POST", "walk"): self._walk,
@@ -81,12 +81,14 @@ class Hub:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
+        body = _Body(environ)
         try:
-            status, answer = HTTPStatus.OK, self._route(environ)
+            status, answer = HTTPStatus.OK, self._route(environ, body)
         except _RefusedError as refused:
             status, answer = refused.status, wire.error_json(WireError(str(refused)))
         except FedloomError as error:
             status, answer = _status(error), wire.error_json(error)
+        body.drain()
         kind = wire.FRAMES
         if isinstance(answer, Mapping):
             kind, answer = wire.JSON, iter([json.dumps(answer).encode()])
@@ -96,14 +98,14 @@ class Hub:
         start_response(f"{status.value} {status.phrase}", headers)
         return answer
 
-    def _route(self, environ: WSGIEnvironment) -> _Answer:
+    def _route(self, environ: WSGIEnvironment, body: _Body) -> _Answer:
         self._require_token(environ)
         version, _, path = environ.get("PATH_INFO", "").strip("/").partition("/")
         if version != "v1":
             raise _RefusedError(HTTPStatus.NOT_FOUND, "this hub speaks protocol 1 only, below /v1: update one of both")
         method = environ["REQUEST_METHOD"]
         if (method, path) in self._routes:
-            return self._routes[method, path](environ)
+            return self._routes[method, path](environ, body)
         if any(known == path for _, known in self._routes):
             raise _RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, f"/v1/{path} is not for {method}: see the protocol")
         raise _RefusedError(HTTPStatus.NOT_FOUND, "protocol 1 has no such path: update fedloom at the hub, or here")
@@ -114,7 +116,7 @@ class Hub:
             todo = "add the remote anew with `--option token-file=FILE`, or ask who runs the hub"
             raise _RefusedError(HTTPStatus.UNAUTHORIZED, f"the hub wants a token, and not this one: {todo}")
 
-    def _refs(self, environ: WSGIEnvironment) -> _Answer:
+    def _refs(self, environ: WSGIEnvironment, _: _Body) -> _Answer:
         prefix = parse_qs(environ.get("QUERY_STRING", "")).get("prefix", [""])[0]
         shown = [kind for kind in _SHOWN if prefix.startswith(kind)]
         if not shown or not is_ref_name(f"{prefix}x"):
@@ -122,8 +124,8 @@ class Hub:
         names = self._content.refs.names(prefix)
         return {"refs": {name: self._content.refs.get(name) for name in names}}
 
-    def _move(self, environ: WSGIEnvironment) -> _Answer:
-        question = self._question(environ)
+    def _move(self, _: WSGIEnvironment, body: _Body) -> _Answer:
+        question = self._question(body)
         name, old, new, why = (question.get(word) for word in ("name", "old", "new", "why"))
         if not isinstance(name, str) or not is_ref_name(name) or not isinstance(why, str):
             raise WireError("a move has a ref's name, an old and a new id, and a reason")
@@ -132,21 +134,21 @@ class Hub:
         self._content.refs.compare_and_set(name, before, after, why)
         return {}
 
-    def _walk(self, environ: WSGIEnvironment) -> _Answer:
-        question = self._question(environ)
+    def _walk(self, _: WSGIEnvironment, body: _Body) -> _Answer:
+        question = self._question(body)
         tips, without = self._ids(question.get("tips")), self._ids(question.get("without"))
         for tip in tips:
             self._content.commit(tip)  # a tip that is not here is answered as an error, not in a stream
         found = islice(ancestors(tips, self._content.commit, without), _WALKED)
         return self._frames(Parcel(id_, self._content.database.get(id_)) for id_, _ in found)
 
-    def _missing(self, environ: WSGIEnvironment) -> _Answer:
-        ids = self._ids(self._question(environ).get("ids"))
+    def _missing(self, _: WSGIEnvironment, body: _Body) -> _Answer:
+        ids = self._ids(self._question(body).get("ids"))
         self._content.lease.hold()  # what is here is relied on from now on
         return {"missing": [id_ for id_ in ids if not is_kept(self._content, id_)]}
 
-    def _get(self, environ: WSGIEnvironment) -> _Answer:
-        wants = wire.wants_of(self._question(environ).get("wants"))
+    def _get(self, _: WSGIEnvironment, body: _Body) -> _Answer:
+        wants = wire.wants_of(self._question(body).get("wants"))
         if len(wants) > self._limits.ids:
             raise self._too_large()
         return self._frames(parcel for want in wants for parcel in self._wanted(want))
@@ -159,9 +161,9 @@ class Hub:
             like = want.like if want.like is not None and self._content.has(want.like) else None
             yield Parcel(want.id, self._content.database.get(want.id), like)
 
-    def _put(self, environ: WSGIEnvironment) -> _Answer:
+    def _put(self, _: WSGIEnvironment, body: _Body) -> _Answer:
         """Keep objects one by one, as they come: what came before an error stays, so the sender can go on."""
-        body = _Body(environ, self._length(environ))
+        body.require_length()
         count = 0
         try:
             for parcel in wire.unpack(body.read, self._content.database.get, self._limits):
@@ -169,7 +171,6 @@ class Hub:
                 count += 1
         finally:
             self._content.database.flush()
-            body.drain()
         return {"stored": count}
 
     def _keep(self, parcel: Parcel) -> None:
@@ -206,23 +207,16 @@ class Hub:
             raise self._too_large()
         return [wire.digest_of(id_) for id_ in value]
 
-    def _question(self, environ: WSGIEnvironment) -> Mapping[str, Any]:
-        length = self._length(environ)
-        if length > self._limits.question:
+    def _question(self, body: _Body) -> Mapping[str, Any]:
+        if body.require_length() > self._limits.question:
             raise self._too_large()
         try:
-            value = json.loads(_Body(environ, length).read(length))
+            value = json.loads(body.read(self._limits.question))
         except ValueError:
             value = None
         if not isinstance(value, dict):
             raise WireError("a question is a JSON object")
         return value
-
-    def _length(self, environ: WSGIEnvironment) -> int:
-        text = environ.get("CONTENT_LENGTH") or ""
-        if not text.isdecimal():
-            raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "a request says how long it is, in Content-Length")
-        return int(text)
 
     def _too_large(self) -> _RefusedError:
         told = f"this is more than the hub takes in one request ({self._limits.ids} ids): ask in parts"
@@ -240,12 +234,20 @@ class _RefusedError(Exception):
 class _Body:
     """The body of a request, never read beyond its end."""
 
-    def __init__(self, environ: WSGIEnvironment, length: int) -> None:
-        self._input, self._left = environ["wsgi.input"], length
+    def __init__(self, environ: WSGIEnvironment) -> None:
+        length = environ.get("CONTENT_LENGTH") or ""
+        self._input, self._is_known = environ.get("wsgi.input"), length.isdecimal()
+        self._left = int(length) if self._is_known else 0
+
+    def require_length(self) -> int:
+        """Give how many bytes are to be read; a request must say so."""
+        if not self._is_known:
+            raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "a request says how long it is, in Content-Length")
+        return self._left
 
     def read(self, size: int) -> bytes:
         """Read so many bytes; fewer where the body ends."""
-        data: bytes = self._input.read(min(size, self._left))
+        data: bytes = self._input.read(min(size, self._left)) if self._input is not None and self._left else b""
         self._left = self._left - len(data) if data else 0
         return data
 

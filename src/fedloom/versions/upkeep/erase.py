@@ -137,7 +137,6 @@ def erase(content: Content, choice: Choice, *, who: str, why: str, force: bool =
         stored = [id_ for id_, commit, _ in history if _would_be_lost(content, id_, commit, ids)]
         for id_ in stored:
             recipes.materialize(content, id_)
-        content.database.flush()
         for id_ in sorted(ids):
             tombstones.bury(content.store, id_, who, why)
         freed = content.database.discard(ids)
