@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -282,8 +283,11 @@ def main() -> None:
         for name, make in found_peers.items():
             if isinstance(make, Absent):
                 print(f"{name}: not measured, {make.why}")
-            else:
+                continue
+            try:
                 others[name] = measure_peer(name, make, made, asked)
+            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                print(f"{name}: not measured, it failed: {error}")
     Console(width=200).print(table(ours, others))
     absent = dict.fromkeys(name for name in found_peers if name not in others)
     print(f"load average at the end {os.getloadavg()[0]:.2f}")

@@ -114,11 +114,14 @@ def race(folder: str, writers: int, commits: int) -> dict:
 
 
 def _write(folder: str, writer: int, commits: int) -> list[str]:
-    repository, ids = opened(folder), []
-    for number in range(commits):
-        session = repository.writable_session("main")
-        zarr.open_array(session.store, path=f"w{writer}")[...] = number
-        ids.append(session.commit(f"{writer} {number}", rebase_with=icechunk.ConflictDetector()))
+    ids: list[str] = []
+    while len(ids) < commits:
+        session = opened(folder).writable_session("main")
+        zarr.open_array(session.store, path=f"w{writer}")[...] = len(ids) + 1
+        try:
+            ids.append(session.commit(f"{writer} {len(ids)}", rebase_with=icechunk.ConflictDetector()))
+        except icechunk.IcechunkError:
+            continue  # not acknowledged: what it was based on is gone from the branch. Begin anew
     return ids
 
 

@@ -219,3 +219,19 @@ def test_two_regions_trained_apart_are_merged_and_measured(cli, regions):
     assert set(json.loads(sites)) == {"north", "south", "harbour"}, "all that went into it"
     on = process(regions, "run", "--rounds", "1", "--from", "main")
     assert on.code == 0, on
+
+
+def test_the_pipelines_rules_stand_for_every_merge(cli, tmp_path):
+    """`merge.rules` decides what no typed rule does; what is typed comes first."""
+    home = project(tmp_path)
+    repository(home)
+    path = home / "pipeline.yaml"
+    path.write_text(path.read_text() + "merge: {rules: ['a=theirs']}\n")
+    assert cli("merge", "north", "--no-measure", "--rule", "a=ours", "-C", home).code == 0
+    assert listed(Repository.at(home), tip(home))["a"] == OURS["a"]
+    Repository.at(home).branch("again", "main~1")
+    assert cli("switch", "again", "-C", home).code == 0
+    assert cli("merge", "north", "--no-measure", "-C", home).code == 0
+    assert listed(Repository.at(home), tip(home, "again"))["a"] == THEIRS["a"]
+    path.write_text(path.read_text().replace("a=theirs", "a=thiers"))
+    cli("merge", "north", "-C", home).refused(2, "merge.rules", "did you mean 'theirs'?")

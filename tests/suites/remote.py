@@ -343,7 +343,7 @@ class RemoteSuite:
         assert side.send(near, merged, materialized=True).objects == 0
 
     def test_what_builds_on_a_recipe_travels(self, side):
-        """A stored model whose parent's is only computed is sent whole: there is nothing it could be a difference to."""
+        """A stored model whose parent is only computed is sent whole: there is nothing it could be a difference to."""
         near, here = repository(), repository()
         _, merged = recipe_history(near)
         tip = commit(near, {name: array + np.float32(1) for name, array in near.model(merged).items()}, merged)

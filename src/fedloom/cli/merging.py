@@ -15,6 +15,7 @@ from fedloom.cli.opening import chosen, open_repository
 from fedloom.cli.output import console, figure, print_json
 from fedloom.errors import EXIT_CONFLICT, EXIT_OK, SpecError, VersionsError
 from fedloom.local.measure import Measured, judge_candidate
+from fedloom.pipeline.spec import FILE, read_spec
 from fedloom.telemetry.metrics import worst
 from fedloom.values import Digest, tensor_spec
 from fedloom.versions import merge_landing
@@ -63,7 +64,7 @@ def merge_branches(folder: Path, names: Sequence[str], wishes: MergeWishes, *, a
     ours = merge_landing.tip(repository, branch)
     how = How(
         wishes.strategy,
-        wishes.rules,
+        (*wishes.rules, *_standing_rules(folder)),
         _weights(wishes.weights, (branch, *names)),
         wishes.optimizer,  # type: ignore[arg-type]  # merge says what is allowed
         wishes.allow_unrelated,
@@ -167,9 +168,14 @@ def _landed(
     return EXIT_CONFLICT if outcome.conflicts else EXIT_OK
 
 
+def _standing_rules(folder: Path) -> tuple[str, ...]:
+    """Read the rules the pipeline has for every merge; those that are typed come first."""
+    return read_spec(folder / FILE)[0].merge.rules if (folder / FILE).is_file() else ()
+
+
 def _judge(repository: Repository, folder: Path, branch: str, *, measured: bool, quiet: bool) -> Judge | None:
     """Give what measures a candidate before the branch moves; None where nothing is to be, or can be, measured."""
-    if not measured or not (folder / "pipeline.yaml").is_file():
+    if not measured or not (folder / FILE).is_file():
         return None
     judge, protected = judge_candidate(folder), f"heads/{branch}" in repository.settings.read().protected
 

@@ -10,8 +10,10 @@ import rfc8785
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from fedloom.engine.scenario import Faults, Scenario
+from fedloom.errors import SpecError
 from fedloom.pipeline.rules import Rule
 from fedloom.pipeline.source import Source, read_yaml, validate
+from fedloom.versions.merging.rules import parse_rules
 from fedloom.versions.refs import is_ref_name
 
 FILE = "pipeline.yaml"
@@ -190,6 +192,15 @@ class Merge(_Model):
     epsilon: float = Field(default=0.01, ge=0, description="how much worse than the best parent it may be")
     floor: float | None = Field(default=None, description="worst value of the figure that any site may have")
     rules: tuple[str, ...] = Field(default=(), description="how contested entries are merged, such as `head.*=ours`")
+
+    @field_validator("rules")
+    @classmethod
+    def _parse(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            parse_rules(rules)
+        except SpecError as error:
+            raise ValueError(str(error)) from None
+        return rules
 
 
 class PipelineSpec(_Model):
