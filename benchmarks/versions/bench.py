@@ -161,7 +161,7 @@ def _timings(done: Chain) -> dict[str, Any]:
 def _line(done: Chain) -> str:
     reads, processes = [read.ms for read in done.checkouts], [read.process_ms or 0.0 for read in done.checkouts]
     return (
-        f"commit {median(done.commits)} ms, unchanged {median(done.unchanged)} ms; checkout median {median(reads)}, "
+        f"stored {done.stored:.3f} of raw; commit {median(done.commits)} ms, unchanged {median(done.unchanged)} ms; checkout median {median(reads)}, "
         f"worst {max(reads):.1f} ms, whole process {median(processes)} ms; one tensor median {median(done.tensors)}, "
         f"worst {max(done.tensors):.1f} ms (fresh process each, files in the system's cache); "
         f"{len(done.checkouts)} checkouts equal bit by bit"

@@ -234,6 +234,18 @@ class RemoteSuite:
         assert everything(here) == everything(near)
         assert side.receive(here, ids[-1]).objects == 0
 
+    def test_a_difference_never_travels_with_its_base(self, side):
+        """What objects are differences to is there before they are sent: of one batch any may arrive first."""
+        near = repository()
+        ids = rounds(near, 3)
+        with side.remote(near) as remote:
+            put, batches = remote.put, []
+            remote.put = lambda parcels: batches.append(list(parcels)) or put(batches[-1])
+            send(near, remote, [ids[-1]], Options(), unwatched)
+        likes = [{parcel.like for parcel in batch if parcel.like} for batch in batches]
+        assert any(likes)
+        assert not any(like & {parcel.id for parcel in batch} for like, batch in zip(likes, batches, strict=True))
+
     def test_only_news_is_received(self, side):
         """Who has the history up to a round gets the next round, as differences."""
         near, here = repository(), repository()
@@ -317,10 +329,12 @@ class RemoteSuite:
             "a": Entry("tree", NOWHERE, "opaque"),
             "b": Entry("tree", Digest("e" * 64), "promised"),
             "c": Entry("tree", held.id, "promised"),
+            "d": Entry("tree", near.add_tensors({"w": np.zeros(3)}).id, "opaque"),
         }
         tip = commit(near, model(), parts={"receipts": near.add_tree(receipts)})
         side.send(near, tip)
         assert side.fresh().has(held.id)
+        assert not side.fresh().has(receipts["d"].id)
         side.receive(here, tip)
         assert here.tensors(held.id)["w"].tolist() == [1, 1, 1]
 

@@ -6,14 +6,16 @@ fifty of them takes seconds.
 
 import errno
 import os
+import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
-from fedloom.errors import NotFoundError
+from fedloom.errors import ConflictError, NotFoundError
 from fedloom.values import Digest
 from fedloom.versions.disk import Disk
 from fedloom.versions.remotes import addresses, sync
@@ -80,7 +82,24 @@ def pushing(content: Repository, ack: Ack) -> None:
     sync.push(content, "copy")
 
 
+def racing(content: Repository, ack: Ack) -> None:
+    """Commit what other processes commit at the same time, with and without a ref; then rest a little."""
+    moment = 10_000 + int(time.time() * 4)
+    commit(content, moment)  # garbage, until somebody commits the same
+    note = content.add_json([os.getpid(), time.time()])
+    tip = _tip(content)
+    id_ = commit(content, moment, *tip, note=note)
+    with suppress(ConflictError):
+        content.refs.compare_and_set(MAIN, tip[0] if tip else None, id_, "made")
+        ack(id_)
+    content.lease.release()
+    time.sleep(random.uniform(0.02, 0.1))  # noqa: S311
+
+
 WORK = {deed.__name__: deed for deed in (committing, folding, collecting, consolidating, erasing, pushing)}
+
+
+RACE = {racing.__name__: racing}
 
 
 def _acknowledged(content: Repository, ack: Ack, id_: Digest) -> None:
@@ -147,7 +166,7 @@ def _forever(work: str, folder: Path) -> None:
     acknowledged = os.open(acks(folder), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     while True:
         content = on_disk(folder)
-        WORK[work](content, lambda id_: os.write(acknowledged, f"{id_}\n".encode()) and None)
+        (WORK | RACE)[work](content, lambda id_: os.write(acknowledged, f"{id_}\n".encode()) and None)
         content.lease.release()
 
 

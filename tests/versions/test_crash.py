@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import time
+from datetime import timedelta
 
 import pytest
 
@@ -11,9 +12,11 @@ from fedloom.errors import StorageError
 from fedloom.versions.history import ancestors
 from fedloom.versions.upkeep.erase import choose_object, erase
 from fedloom.versions.upkeep.fsck import fsck
+from fedloom.versions.upkeep.gc import gc
 from tests.versions.crashing import MAIN, WORK, Children, acks, cut, reboot
 from tests.versions.upkeep.repositories import on_disk
 
+pytestmark = pytest.mark.slow
 KILLS = 8
 
 
@@ -36,7 +39,6 @@ def require_whole(content, acknowledged, allowed=()):
     return report
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("work", WORK)
 def test_a_killed_process_loses_nothing(work, children, tmp_path):
     """Killed at many moments, each time a fresh process finds a whole repository and goes on with it."""
@@ -56,6 +58,25 @@ def test_a_killed_process_loses_nothing(work, children, tmp_path):
             require_whole(on_disk(folder), done, allowed)
             content.lease.release()
     assert done, "it was killed before anything was acknowledged: give it longer"
+
+
+def test_writers_and_garbage_collection_at_once_lose_nothing(children, tmp_path):
+    """Three processes commit what they find or not, one removes what dangles; then the writers are killed."""
+    folder = tmp_path / "store"
+    on_disk(folder)
+    writers = [children.start("racing", folder) for _ in range(3)]
+    until, removed = time.monotonic() + 5, []
+    while time.monotonic() < until:
+        removed.append(gc(on_disk(folder), grace=timedelta(microseconds=1), reflog=timedelta()).removed)
+        time.sleep(0.005)
+    for pid in writers:
+        children.kill(pid)
+    done = acks(folder).read_text().split()
+    assert len(done) > 20
+    assert sum(removed) > 20
+    require_whole(on_disk(folder), done)
+    content = on_disk(folder)
+    assert all(len(content.model(id_)) == 2 for id_ in done)
 
 
 def all_cuts(folder, work, how):

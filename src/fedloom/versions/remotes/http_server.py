@@ -79,11 +79,11 @@ class Hub:
             ("POST", "objects/put"): self._put,
         }
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, request: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
-        body = _Body(environ)
+        body = _Body(request)
         try:
-            status, answer = HTTPStatus.OK, self._route(environ, body)
+            status, answer = HTTPStatus.OK, self._route(request, body)
         except _RefusedError as refused:
             status, answer = refused.status, wire.error_json(WireError(str(refused)))
         except FedloomError as error:
@@ -98,26 +98,26 @@ class Hub:
         start_response(f"{status.value} {status.phrase}", headers)
         return answer
 
-    def _route(self, environ: WSGIEnvironment, body: _Body) -> _Answer:
-        self._require_token(environ)
-        version, _, path = environ.get("PATH_INFO", "").strip("/").partition("/")
+    def _route(self, request: WSGIEnvironment, body: _Body) -> _Answer:
+        self._require_token(request)
+        version, _, path = request.get("PATH_INFO", "").strip("/").partition("/")
         if version != "v1":
             raise _RefusedError(HTTPStatus.NOT_FOUND, "this hub speaks protocol 1 only, below /v1: update one of both")
-        method = environ["REQUEST_METHOD"]
+        method = request["REQUEST_METHOD"]
         if (method, path) in self._routes:
-            return self._routes[method, path](environ, body)
+            return self._routes[method, path](request, body)
         if any(known == path for _, known in self._routes):
             raise _RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, f"/v1/{path} is not for {method}: see the protocol")
         raise _RefusedError(HTTPStatus.NOT_FOUND, "protocol 1 has no such path: update fedloom at the hub, or here")
 
-    def _require_token(self, environ: WSGIEnvironment) -> None:
-        given = environ.get("HTTP_AUTHORIZATION", "").encode()
+    def _require_token(self, request: WSGIEnvironment) -> None:
+        given = request.get("HTTP_AUTHORIZATION", "").encode()
         if self._token is not None and not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
             todo = "add the remote anew with `--option token-file=FILE`, or ask who runs the hub"
             raise _RefusedError(HTTPStatus.UNAUTHORIZED, f"the hub wants a token, and not this one: {todo}")
 
-    def _refs(self, environ: WSGIEnvironment, _: _Body) -> _Answer:
-        prefix = parse_qs(environ.get("QUERY_STRING", "")).get("prefix", [""])[0]
+    def _refs(self, request: WSGIEnvironment, _: _Body) -> _Answer:
+        prefix = parse_qs(request.get("QUERY_STRING", "")).get("prefix", [""])[0]
         shown = [kind for kind in _SHOWN if prefix.startswith(kind)]
         if not shown or not is_ref_name(f"{prefix}x"):
             raise WireError(f"refs are listed by a prefix that begins with {', '.join(_SHOWN)}")
@@ -234,9 +234,9 @@ class _RefusedError(Exception):
 class _Body:
     """The body of a request, never read beyond its end."""
 
-    def __init__(self, environ: WSGIEnvironment) -> None:
-        length = environ.get("CONTENT_LENGTH") or ""
-        self._input, self._is_known = environ.get("wsgi.input"), length.isdecimal()
+    def __init__(self, request: WSGIEnvironment) -> None:
+        length = request.get("CONTENT_LENGTH") or ""
+        self._input, self._is_known = request.get("wsgi.input"), length.isdecimal()
         self._left = int(length) if self._is_known else 0
 
     def require_length(self) -> int:
