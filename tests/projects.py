@@ -20,6 +20,7 @@ from fedloom.local.scaffold import write_project
 from fedloom.pipeline.events import Event, RunFinished
 from fedloom.values import Digest
 from fedloom.versions.repository import Repository
+from fedloom.versions.store import Store
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # typer imports what click 9 will drop
@@ -199,9 +200,12 @@ def slow(home: Path, seconds: float) -> None:
 
 
 def everything_kept(home: Path) -> bytes:
-    """Join all that a run left in `.fedloom` and `models`."""
+    """Join all that a run left in `.fedloom` and `models`: every file, and every object as it was before packing."""
     files = [p for name in (".fedloom", "models") for p in sorted((home / name).rglob("*")) if p.is_file()]
-    return b"\n".join(p.read_bytes() for p in files)
+    stores = [home / ".fedloom", *sorted((home / ".fedloom" / "sites").glob("*"))]
+    databases = [Repository(Store.on_disk(folder)).database for folder in stores if folder.is_dir()]
+    unpacked = [bytes(database.get(id_)) for database in databases for id_ in database.ids()]
+    return b"\n".join([*(p.read_bytes() for p in files), *unpacked])
 
 
 def as_root() -> bool:

@@ -8,11 +8,12 @@ import pytest
 from fedloom.engine.wire import Message, decode, encode
 from fedloom.errors import FedloomError
 from fedloom.local.federation import LocalSites, Workers, plan_local, run_local
-from fedloom.pipeline.exchange import prefixed
+from fedloom.pipeline.exchange import prefixed, taken
 from fedloom.pipeline.features import feature_names, identity
 from fedloom.pipeline.stages.catalog import ANSWERS
 from fedloom.values import DTYPES
-from tests.projects import allow, everything_kept, in_fit, process, project
+from fedloom.versions.objects import encode_tree, named
+from tests.projects import allow, edit, everything_kept, in_fit, process, project
 
 CANARY = "CANARY-4711"
 NUMBER = "73.1415926"
@@ -95,6 +96,7 @@ def test_what_a_learner_raises_in_a_partial_run_is_in_no_commit(home):
 
 def test_no_reply_holds_a_value(home):
     """The bytes of every reply to every verb, as they cross: real answers, and the refusal of an unknown verb."""
+    edit(home / "pipeline.yaml", "seed: 1\n", "seed: 1\nkeep_updates: sites\n")
     plan = plan_local(home)
     handler = LocalSites(home, plan.spec)
     scaling = identity(len(feature_names(plan.contract)))
@@ -104,6 +106,9 @@ def test_no_reply_holds_a_value(home):
     crossed = {}
     for verb in (*ANSWERS, "unknown"):
         crossed[verb] = bytes(handler.handle("north", encode(Message(verb, 1, {}, given))))
+        if verb == "train":
+            kept = encode_tree(named(taken("model", decode(crossed[verb]).tensors))).id
+            given["update"] = np.frombuffer(bytes.fromhex(kept), np.uint8)
         assert decode(crossed[verb]).verb == ("error" if verb == "unknown" else verb)
-    assert len(crossed) == 6
+    assert len(crossed) == 7
     assert_clean(*crossed.values())

@@ -40,8 +40,8 @@ def test_subtract_takes_the_weighted_update_off(tmp_path, keep):
     removal = taken(home, "subtract", (3, 3))
     recipe = repository.commit(head).recipe
     share = next(part.weight for part in recipe.inputs if part.name == "north") / sum(p.weight for p in recipe.inputs)
-    update = updates(Repository.at(home), head)["north"] if keep == "hub" else None
-    update = update or Repository.at(home).tensors(recipe.inputs[1].id)
+    where = home / ".fedloom" if keep == "hub" else home / ".fedloom" / "sites" / "north"
+    update = Repository(Store.on_disk(where)).tensors(recipe.inputs[1].id)
     for name, array in Repository.at(home).model(removal.commit).items():
         np.testing.assert_allclose(array, before[name] - share * (update[name] - base[name]), rtol=1e-12)
     asked = [line for line in journals(home)["north"] if line["verb"] == "recall"]
@@ -148,7 +148,7 @@ def test_an_optimizer_at_the_hub_is_not_a_mean(tmp_path):
 def test_strangers_and_hermits_are_refused(tmp_path):
     """A site that took no part, and the only site."""
     home = kept(tmp_path, "none")
-    with pytest.raises(NotFoundError, match="nobody took no part in this branch"):
+    with pytest.raises(NotFoundError, match="nobody has no part in this branch"):
         taken(home, "retrain", site="nobody")
     with pytest.raises(NotFoundError, match="in rounds 7 to 9"):
         taken(home, "retrain", (7, 9))
@@ -181,3 +181,42 @@ def test_the_hub_holds_updates_only_where_the_policy_says_so(tmp_path, keep, hel
         for site, entry in receipts.items():
             own = Repository(Store.on_disk(home / ".fedloom" / "sites" / site))
             assert not {part.id for part in own.tree(entry.id).values()} & present
+
+
+def test_a_site_is_taken_out_once(tmp_path):
+    """What was subtracted is not subtracted again, and after a retraining there is nothing left to take."""
+    home = kept(tmp_path, "sites")
+    taken(home, "subtract", (3, 3))
+    with pytest.raises(NotFoundError, match="north has no part in this branch's model in rounds 3 to 3"):
+        taken(home, "subtract", (3, 3))
+    assert taken(home, "subtract", (2, 2), force=True).rounds == (2,)
+    assert taken(home, "retrain").remains == ()
+    with pytest.raises(NotFoundError, match="north has no part in this branch's model"):
+        taken(home, "subtract", force=True)
+    repository = Repository.at(home)
+    run(home, rounds=1, start=repository.resolve("main"), sites=["harbour", "south"])
+    assert not list(influence(repository, Repository.at(home).resolve("main"), "north"))
+
+
+def test_a_share_of_something_else_than_rounds_is_not_subtracted(tmp_path):
+    """After a merge or a revert only part of the update is in the model: subtraction says so, repair goes on."""
+    home = kept(tmp_path, "sites")
+    repository = Repository.at(home)
+    head = repository.resolve("main")
+    odd = repository.add_commit(Commit(repository.commit(head).tree, (head,), "merge", "odd", {}))
+    repository.refs.compare_and_set("heads/main", head, odd, "test")
+    with pytest.raises(PlanError, match="is a commit of kind 'merge', not a round"):
+        taken(home, "subtract", (3, 3))
+    assert taken(home, "repair", (3, 3), repair_rounds=1).rounds == (3,)
+
+
+def test_a_recalled_update_is_forgotten(tmp_path):
+    """The hub uses what a site gives back and keeps nothing of it."""
+    home = kept(tmp_path, "sites")
+    taken(home, "subtract", (3, 3))
+    repository = Repository.at(home)
+    head = repository.commit(Repository.at(home).resolve("main")).parents[0]
+    receipts = repository.tree(repository.part(head, "receipts").id)
+    own = Repository(Store.on_disk(home / ".fedloom" / "sites" / "north"))
+    assert not repository.has(receipts["north"].id)
+    assert not any(repository.has(entry.id) for entry in own.tree(receipts["north"].id).values())

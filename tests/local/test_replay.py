@@ -42,7 +42,9 @@ def test_a_replay_needs_the_commit_and_the_data_only(home, tmp_path):
     edit(copy / "pipeline.yaml", "learning_rate: 0.1", "learning_rate: 0.7")
     (copy / "learner.py").write_text("raise SystemExit('not this one')\n")
     tip = history(home)[-1]
-    (found,) = again(copy, tip)
+    with pytest.raises(PlanError, match=r"carries a learner\.py that is not the one here"):
+        again(copy, tip)
+    (found,) = again(copy, tip, run_its_code=True)
     assert found.again == tip
 
 

@@ -16,6 +16,8 @@ from fedloom.versions import leases
 from fedloom.versions.leases import CLEARING, FOLDER, Holder, Lease, alone, clearing, others
 from fedloom.versions.store import Store
 
+_AT = b'{"host": "a", "pid": 1, "since": "", "seen": "%s"}'
+
 
 @pytest.fixture(params=["disk", "memory"])
 def store(request, tmp_path):
@@ -100,7 +102,7 @@ def test_another_machine_is_named(store, own):
     assert [str(holder) for holder in others(store, own)] == ["process 1 on elsewhere"]
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"host": 1}', b"\xff"])
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"host": 1}', b"\xff", _AT % b"today", _AT % b"2026-01-01"])
 def test_a_lease_that_cannot_be_read_is_nobodys(store, own, data):
     """A power cut may leave one."""
     store.create(f"{FOLDER}/1-x", [data])

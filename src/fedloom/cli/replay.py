@@ -13,11 +13,11 @@ from fedloom.errors import EXIT_FAILED, EXIT_OK
 from fedloom.local.replay import Replayed, environment_changes, replay
 
 
-def print_replay(folder: Path, name: str | None, *, whole_run: bool, as_json: bool) -> int:
+def print_replay(folder: Path, name: str | None, *, whole_run: bool, run_its_code: bool, as_json: bool) -> int:
     """Do a round (or its whole run) again and say whether it came out bit for bit; the exit code says so too."""
     repository = open_repository(folder)
     commit = chosen(repository, name)
-    rounds = replay(folder, commit, lambda _: None, whole_run=whole_run)
+    rounds = replay(folder, commit, lambda _: None, whole_run=whole_run, run_its_code=run_its_code)
     same, changes = all(one.same for one in rounds), environment_changes(repository, commit)
     if as_json:
         print_json({"same": same, "environment": changes, "rounds": [{**asdict(r), "same": r.same} for r in rounds]})

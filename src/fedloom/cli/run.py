@@ -129,7 +129,14 @@ def _plan_tables(plan: Plan, out: Console) -> None:
         table.add_column(heading, justify="right")
     for line in plan.leaving:
         epsilon = "unbounded" if line.epsilon is None else f"{line.epsilon:g}"
-        table.add_row(line.stage, line.what, f"{line.values:,}", f"{line.nbytes:,}", f"{line.times}", epsilon)
+        table.add_row(
+            line.stage,
+            line.what,
+            f"{line.values:,}",
+            f"{line.nbytes:,}",
+            f"{line.times}" if line.times else "on request",
+            epsilon,
+        )
     out.print(table)
     total = sum(line.nbytes * line.times for line in plan.leaving)
     out.print(f"{bytes_text(total)} in all from each site, findings aside. No noise is added, so epsilon is unbounded:")

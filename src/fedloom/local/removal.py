@@ -88,11 +88,18 @@ class _Case:
     def line(self) -> list[Step]:
         """Walk from the first of the rounds up to the tip, along first parents."""
         found: list[Step] = []
-        for step in self.repository.log(self.tip):
+        for step in model_line(self.repository, self.tip):
             found.append(step)
             if step[0] == self.steps[0][0]:
                 break
         return found[::-1]
+
+    def require_rounds_only(self) -> None:
+        """Raise PlanError where the model is not the plain sum of rounds since: a share of it cannot be taken off."""
+        for id_, commit in self.line():
+            if commit.kind != "round":
+                todo = "use --method repair or retrain"
+                raise PlanError(f"{id_[:_SHORT]} on the way is a commit of kind '{commit.kind}', not a round: {todo}")
 
 
 _Way: TypeAlias = Callable[[_Case], tuple[Tensors | None, Digest | None]]
@@ -124,10 +131,26 @@ def remove_site(folder: Path, request: Request, emit: Emit) -> Removal:
     return removal
 
 
+def model_line(repository: Repository, tip: Digest) -> Iterator[Step]:
+    """Walk from a commit along what its model was made from: of a site taken out by new rounds, the new rounds."""
+    at: Digest | None = tip
+    while at:
+        commit = _as_made(repository.commit(at))
+        yield at, commit
+        at = commit.parents[0] if commit.parents else None
+
+
+def _as_made(commit: Commit) -> Commit:
+    """Leave out the parent that only says what was replaced."""
+    if commit.kind == "revert" and "site" in commit.facts.get("revert", {}) and len(commit.parents) > 1:
+        return replace(commit, parents=commit.parents[1:])
+    return commit
+
+
 def influence(repository: Repository, tip: Digest, site: str) -> Iterator[str]:
     """Say what in the history of `tip` still has a site in it: rounds, or the preprocessing fitted with its rows."""
     rounds = fits = 0
-    for _, commit in ancestors([tip], repository.commit):
+    for _, commit in ancestors([tip], lambda id_: _as_made(repository.commit(id_))):
         tree = repository.tree(commit.tree)
         rounds += "receipts" in tree and site in repository.tree(tree["receipts"].id)
         fit = commit.facts.get("fit", {"sites": []})
@@ -140,13 +163,14 @@ def influence(repository: Repository, tip: Digest, site: str) -> Iterator[str]:
 
 def _subtract(case: _Case) -> tuple[Tensors, None]:
     """Take the site's weighted updates off the newest model; the others' weights stay as they were."""
-    back = sum(commit.kind == "round" for _, commit in case.line())
+    back = len(case.line())
     if back > SAFE_ROUNDS and not case.request.force:
         raise PlanError(
             f"subtracting what {case.request.site} added up to {back} rounds ago would wreck the model (beyond "
             f"{SAFE_ROUNDS} rounds the others' later updates answer to it): use --method repair or retrain, "
             "or --force to see for yourself"
         )
+    case.require_rounds_only()
     return _subtracted(case), None
 
 
@@ -174,13 +198,13 @@ def _replay(case: _Case) -> tuple[Tensors, None]:
             f"replaying {len(line)} rounds without {case.request.site} would wreck the model (the updates were made "
             "where it was part of it): use --method repair or retrain, or --force to see for yourself"
         )
+    case.require_rounds_only()
     left_out = {id_ for id_, _ in case.steps}
     first = case.steps[0][1].parents[0]
     model: Tensors = repository.model(first)
     state: Tensors = repository.part_tensors(first, "optimizer")
     for id_, commit in line:
-        if commit.recipe is None or commit.kind != "round":
-            raise PlanError(f"{id_[:_SHORT]} on the way is a {commit.kind}: only unbroken rounds can be replayed")
+        assert commit.recipe is not None, "every round has one"
         settings = dict(commit.recipe.settings["strategy"])
         strategy = STRATEGIES[settings.pop("use")](**settings)
         without = case.request.site if id_ in left_out else None
@@ -211,6 +235,7 @@ def _shifted(here: Tensor, update: Tensor, base: Tensor) -> Tensor:
 def _repair(case: _Case) -> tuple[None, Digest]:
     """Subtract where the updates are to be had, then let the others train on: the model heals around the gap."""
     try:
+        case.require_rounds_only()
         start = _commit(case, _subtracted(case), None)
     except (NotFoundError, PlanError):
         start = case.tip  # nobody kept them: repair alone takes out less, and what remains is said
@@ -221,7 +246,7 @@ def _retrain(case: _Case) -> tuple[None, Digest]:
     """Train again from the last commit without the site; from the beginning when its rows are in the preprocessing."""
     clean = case.steps[0][1].parents[0]
     if list(influence(case.repository, clean, case.request.site)):
-        rounds = sum(commit.kind == "round" for _, commit in case.repository.log(case.tip))
+        rounds = sum(commit.kind == "round" for _, commit in model_line(case.repository, case.tip))
         return None, _trained(case, None, rounds)
     return None, _trained(case, clean, sum(commit.kind == "round" for _, commit in case.line()))
 
@@ -243,28 +268,28 @@ def _trained(case: _Case, start: Digest | None, rounds: int) -> Digest:
 
 
 def _update(context: HubContext, commit: Digest, site: str) -> Tensors:
-    """Read a site's update of a round, asking the site where it promised to keep it."""
-    context.engine.run(lambda: recall(context, commit, site))
-    receipts = context.repository.part(commit, "receipts")
-    assert receipts is not None
-    return context.repository.tensors(context.repository.tree(receipts.id)[site].id)
+    return context.engine.run(lambda: recall(context, commit, site))
 
 
 def _rounds_with(repository: Repository, tip: Digest, request: Request) -> list[Step]:
     """List the rounds to take a site out of, oldest first."""
     first, last = request.rounds or (1, 2**53)
     found: list[Step] = []
-    for id_, commit in repository.log(tip):
+    gone: set[str] = set()
+    for id_, commit in model_line(repository, tip):
+        told = commit.facts.get("revert", {})
+        if told.get("site") == request.site:
+            gone |= set(told["commits"])
         receipts = repository.part(id_, "receipts") if commit.kind == "round" else None
         took_part = receipts is not None and request.site in repository.tree(receipts.id)
-        if took_part and first <= int(commit.facts["round"]) <= last:
+        if took_part and id_ not in gone and first <= int(commit.facts["round"]) <= last:
             found.append((id_, commit))
         if found and commit.kind != "round" and request.rounds:
             break  # round numbers begin anew with every run
     if not found:
         where = f" in rounds {first} to {last}" if request.rounds else ""
         raise NotFoundError(
-            f"{request.site} took no part in this branch{where}: see `fedloom log --site {request.site}`"
+            f"{request.site} has no part in this branch's model{where}: see `fedloom log --site {request.site}`"
         )
     return found[::-1]
 
@@ -278,7 +303,8 @@ def _commit(case: _Case, model: Tensors | None, line: Digest | None) -> Digest:
         parts["model"] = repository.add_tensors(model, repository.tree(parts["model"].id))
     told: dict[str, Any] = {name: old.facts[name] for name in _KEPT_FACTS if name in old.facts}
     first, last = (int(case.steps[end][1].facts["round"]) for end in (0, -1))
-    told["revert"] = {"site": request.site, "method": request.method, "rounds": [first, last]}
+    taken = [id_ for id_, _ in case.steps]
+    told["revert"] = {"site": request.site, "method": request.method, "rounds": [first, last], "commits": taken}
     message = f"take {request.site} out of rounds {first} to {last} by {request.method}"
     parents = (case.tip, line) if line else (case.tip,)
     return repository.add_commit(Commit(repository.add_tree(parts).id, parents, "revert", message, told))

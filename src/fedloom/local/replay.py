@@ -63,10 +63,14 @@ class Replayed:
         return not self.parts
 
 
-def replay(folder: Path, commit: Digest, emit: Emit, *, whole_run: bool = False) -> list[Replayed]:
+def replay(
+    folder: Path, commit: Digest, emit: Emit, *, whole_run: bool = False, run_its_code: bool = False
+) -> list[Replayed]:
     """Do a round again (with `whole_run`, every round of its run up to it), oldest first.
 
-    Raises PlanError where it cannot be done again: no round, other data, a site that is not in the project.
+    run_its_code: also where the commit carries a learner that is not the one in the project; a commit may come from
+    anywhere, and its code runs with your rights. Raises PlanError where the round cannot be done again: no round,
+    foreign code, other data, a site that is not in the project.
     """
     repository = Repository.at(folder)
     steps = [step for step in run_commits(repository, commit) if step[1].kind == "round"][::-1]
@@ -76,6 +80,8 @@ def replay(folder: Path, commit: Digest, emit: Emit, *, whole_run: bool = False)
             f"{commit[:_SHORT]} is a commit of kind '{kind}': rounds are replayed; `fedloom verify` does the rest"
         )
     steps = steps if whole_run else steps[-1:]
+    if not run_its_code:
+        _require_own_code(folder, repository, commit)
     with _project(folder, repository, commit) as home:
         scratch = Repository.at(home)
         base = steps[0][1].parents[0]
@@ -135,6 +141,19 @@ def _project(folder: Path, repository: Repository, commit: Digest) -> Iterator[P
         (home / "contract.yaml").write_bytes(repository.blob(parts["contract"].id))
         _write_source(home, str(settings["learner"]["use"]), repository, repository.tree(parts["source"].id))
         yield home
+
+
+def _require_own_code(folder: Path, repository: Repository, commit: Digest) -> None:
+    """Raise PlanError unless the learner file in the commit lies in the project as well."""
+    inputs = repository.part(commit, "inputs")
+    parts = repository.tree(inputs.id) if inputs else {}
+    for name, entry in (repository.tree(parts["source"].id) if "source" in parts else {}).items():
+        code = repository.blob(entry.id)
+        if not any(path.read_bytes() == code for path in folder.rglob(name) if path.is_file()):
+            raise PlanError(
+                f"{commit[:_SHORT]} carries a {name} that is not the one here, and a replay would run it with your "
+                "rights: read it, then give --run-its-code"
+            )
 
 
 def _write_source(home: Path, use: str, repository: Repository, source: Mapping[str, Entry]) -> None:

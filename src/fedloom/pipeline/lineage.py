@@ -171,14 +171,19 @@ def _initial(context: HubContext) -> dict[str, Entry]:
 
 
 def _taken_up(context: HubContext, base: Digest) -> dict[str, Entry]:
-    """Take model and preprocessing of an earlier commit as they are; they must fit the learner and the contract."""
+    """Take model and preprocessing of an earlier commit as they are; they must fit the learner and the contract.
+
+    The state of the hub's optimizer comes along where the strategy is still the same.
+    """
     repository, short = context.repository, base[:12]
     context.scaling = scaling_of(repository, base)
     if layout(repository.model(base)) != layout(initial_model(context)):
         raise PlanError(f"training cannot go on from {short}: its model has other tensors than the learner makes")
-    parts = {name: repository.part(base, name) for name in ("model", "preprocessing")}
+    same_strategy = repository.commit(base).facts.get("strategy") == facts(context)["strategy"]
+    names = ("model", "preprocessing", *(("optimizer",) if same_strategy else ()))
+    parts = {name: repository.part(base, name) for name in names}
     found = {name: entry for name, entry in parts.items() if entry is not None}
-    names = json.loads(repository.blob(repository.tree(found["preprocessing"].id)["features"].id))
-    if names != list(feature_names(context.contract)):
+    features = json.loads(repository.blob(repository.tree(found["preprocessing"].id)["features"].id))
+    if features != list(feature_names(context.contract)):
         raise PlanError(f"training cannot go on from {short}: its features are not those of {context.contract.id}")
     return found

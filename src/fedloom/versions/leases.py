@@ -168,7 +168,8 @@ def _read(store: Store, path: str) -> Holder | None:
     """Read who holds something; one that a power cut left unreadable is held by nobody that is still there."""
     try:
         value = json.loads(store.get(path))
-        return Holder(**{name: value[name] for name in ("host", "pid", "since", "seen")})
+        seen = datetime.fromisoformat(value["seen"]).astimezone(UTC).isoformat()
+        return Holder(str(value["host"]), int(value["pid"]), str(value["since"]), seen)
     except NotFoundError:
         return None
     except (ValueError, KeyError, TypeError):

@@ -92,15 +92,19 @@ def verify(
     signed: Annotated[bool, typer.Option("--signed", help="Somebody trusted must have signed.")] = False,
     replay: Annotated[bool, typer.Option("--replay", help="Then train the round again from its seeds.")] = False,
     whole_run: Annotated[bool, typer.Option("--whole-run", help="With --replay: all rounds of its run.")] = False,
+    run_its_code: Annotated[
+        bool, typer.Option("--run-its-code", help="With --replay: also a learner that is not the one in this project.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Check a commit and its history: every hash, parent, statement and signature; models are computed anew."""
-    from fedloom.cli.replay import print_replay
     from fedloom.cli.trust import Demands, verify_commit
 
     if whole_run and not replay:
         raise typer.BadParameter("--whole-run says how much to --replay: give both")
     code = verify_commit(project, name, Demands(depth, tuple(require or ()), signed), as_json=json)
     if replay and not code:
-        code = print_replay(project, name, whole_run=whole_run, as_json=json)
+        from fedloom.cli.replay import print_replay
+
+        code = print_replay(project, name, whole_run=whole_run, run_its_code=run_its_code, as_json=json)
     raise typer.Exit(code)

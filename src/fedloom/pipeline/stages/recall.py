@@ -1,6 +1,7 @@
 """recall: the hub asks a site for an update it sent in an earlier round and kept; only where its receipt promised it.
 
 Rules: the update is asked for by its id and must have that id; it leaves through the outbox like any other message.
+The hub uses it and forgets it: a promise is that the site keeps the bytes, not the hub.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from fedloom.errors import NotFoundError, SiteDataError, WireError
 from fedloom.pipeline.context import HubContext, SiteContext
 from fedloom.pipeline.exchange import Exchange, prefixed, taken, task
 from fedloom.pipeline.stages.stage import renamed
-from fedloom.values import Digest, layout
+from fedloom.values import Digest, Tensors, layout
 from fedloom.versions.objects import Entry, encode_tree, named
 
 VERB = "recall"
@@ -29,8 +30,8 @@ def recall_site(context: SiteContext, asked: Message) -> Message:
     return Message(asked.verb, asked.round, {}, prefixed("model", update))
 
 
-def recall(context: HubContext, commit: Digest, site: str) -> None:
-    """Bring the update that a site promised in a round's commit into the repository; nothing when it is there.
+def recall(context: HubContext, commit: Digest, site: str) -> Tensors:
+    """Give the update of a site in a round, asking the site for it where it promised to keep it; nothing is stored.
 
     Raises NotFoundError when there is no such receipt, or the site cannot give it; WireError when it gives another.
     """
@@ -39,8 +40,8 @@ def recall(context: HubContext, commit: Digest, site: str) -> None:
     if site not in receipts:
         raise NotFoundError(f"commit {commit[:12]} has no receipt of {site}: it did not take part in that round")
     wanted = receipts[site]
-    if repository.has(wanted.id) and all(repository.has(e.id) for e in repository.tree(wanted.id).values()):
-        return
+    if wanted.keep == "stored":
+        return repository.tensors(wanted.id)
     if wanted.keep == "opaque":
         todo = "set `keep_updates: sites` or `hub` before a run to be able to; for this one use another --method"
         raise NotFoundError(f"the update of {site} in {commit[:12]} was kept by nobody: {todo}")
@@ -53,9 +54,7 @@ def recall(context: HubContext, commit: Digest, site: str) -> None:
             raise WireError(
                 f"site {site} sent another update than the one it promised in {commit[:12]}: ask its steward"
             )
-        repository.add_tensors(update, _entries(context, commit, "model"))
-        repository.database.flush()
-        return
+        return update
     raise NotFoundError(f"the update of {site} in {commit[:12]}: {exchange.outcomes[0][2]}")
 
 

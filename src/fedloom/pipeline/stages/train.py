@@ -54,6 +54,9 @@ class Train:
         count = sum(spec.size for spec in draft.model)
         what = f"model after local training ({count:,} parameters), row count"
         yield from Leaving.each_round(self.name, what, VERB, specs, draft.spec.rounds)
+        if draft.spec.keep_updates == "sites":
+            earlier = "an update it kept, each time the hub recalls one"
+            yield Leaving.of(self.name, earlier, Message(recall.VERB, 0), renamed("model", draft.model), times=0)
 
     def run(self, context: HubContext) -> str:
         """Run the rounds that are left."""

@@ -18,6 +18,8 @@ from fedloom.versions.objects import Commit, Entry, Kind
 from fedloom.versions.refs import Move
 from fedloom.versions.remotes.closure import Named, Reader, below, under
 
+_OF_REMOTES = ("remotes", "seen")  # `remotes/<name>/heads/…`, `seen/<name>/attestations/…`
+
 
 class Root(NamedTuple):
     """Where a ref points, or pointed before."""
