@@ -123,7 +123,7 @@ def test_updates_of_a_site_are_erased_and_models_stay(cli, home):
     said = cli(*words, "--who", "ada", "--yes")
     assert said.code == 0
     assert "erased the updates of north: 6 objects" in said.out
-    assert "models that were computed from them are stored now" in said.out
+    assert "stored 2 models before" in said.out
     assert "north's own" in said.out
     assert cli("fsck", "-C", home).code == 0
     assert "erased by ada" in cli("fsck", "-C", home).out

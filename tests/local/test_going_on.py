@@ -111,3 +111,28 @@ def test_who_keeps_updates_changes_no_model(tmp_path, strategy):
         for id_ in history(home):
             assert repository.model(id_)
     assert models["none"] == models["sites"] == models["hub"]
+
+
+def test_a_branch_that_moves_elsewhere_leaves_its_past_a_name(home):
+    """A new run replaces a merge at the branch's tip: the merge keeps a ref of its own, a run's end has one already."""
+    repository = Repository.at(home)
+    first = repository.resolve("main")
+    merge = repository.add_commit(Commit(repository.commit(first).tree, (first,), "merge", "m", {}))
+    repository.unprotect("main")
+    repository.refs.compare_and_set("heads/main", first, merge, "test")
+    run(home, seed=7)
+    assert Repository.at(home).refs.get("replaced/main/1") == merge
+    run(home, seed=8)
+    assert repository.refs.names("replaced/") == ["replaced/main/1"]
+
+
+def test_what_choosing_sites_takes_from_the_policy_is_said(tmp_path):
+    """The plan notes it, so that nobody takes a narrowed policy for the pipeline's own."""
+    home = project(tmp_path)
+    allow(home, "{min_sites: 3, require: [north, south]}")
+    assert plan_local(home).notes == ()
+    assert plan_local(home, sites=["south", "harbour"]).notes == (
+        "2 of 3 sites were chosen",
+        "participation.min_sites is 2 instead of 3",
+        "north is not required, though the pipeline says so",
+    )

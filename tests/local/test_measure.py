@@ -106,3 +106,31 @@ def test_what_cannot_be_measured_is_said(home, tmp_path):
     edit(bare / "pipeline.yaml", "  evaluate: {baselines: [local]}\n", "")
     with pytest.raises(PlanError, match="nothing can be measured without an `evaluate:` stage"):
         measure_commits(bare, [head])
+
+
+def test_the_tip_that_is_replaced_counts_too(home):
+    """A candidate better than its parents and worse than the branch it would move is refused."""
+    repository = Repository.at(home)
+    head = repository.resolve("main")
+    worse = candidate(repository, lambda array: -array)
+    found = judge_candidate(home)(worse, [worse])
+    assert not found.passed
+    assert head in found.evaluations
+
+
+def test_the_pipelines_own_gate_holds_for_candidates(home, tmp_path):
+    """What a run must reach to be registered, a merge must reach too."""
+    import shutil
+
+    copy = tmp_path / "project"
+    shutil.copytree(home, copy)
+    edit(
+        copy / "pipeline.yaml",
+        "  register: {}",
+        "  gate: {require: [auc >= 1.0, participation == complete]}\n  register: {}",
+    )
+    repository = Repository.at(copy)
+    head = repository.resolve("main")
+    found = judge_candidate(copy)(candidate(repository, lambda array: array * 1.0001), [head])
+    assert [(rule["rule"], rule["holds"]) for rule in found.rules][1] == ("auc >= 1", False)
+    assert len(found.rules) == 3

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedloom.errors import NotFoundError, PlanError
+from fedloom.errors import ConflictError, NotFoundError, PlanError
 from fedloom.local.removal import Request, influence, remove_site
 from fedloom.versions.objects import Commit
 from fedloom.versions.repository import Repository
@@ -220,3 +220,34 @@ def test_a_recalled_update_is_forgotten(tmp_path):
     own = Repository(Store.on_disk(home / ".fedloom" / "sites" / "north"))
     assert not repository.has(receipts["north"].id)
     assert not any(repository.has(entry.id) for entry in own.tree(receipts["north"].id).values())
+
+
+def test_a_site_that_came_in_by_a_merge_is_found(tmp_path):
+    """Behind a second parent its rounds still count: subtraction says why it cannot, retraining begins anew."""
+    home = kept(tmp_path, "sites")
+    run(home, sites=["harbour", "south"])
+    repository = Repository.at(home)
+    base = repository.resolve("main")
+    repository.switch("side", create=True)
+    run(home, rounds=1, start=base)
+    side = Repository.at(home).resolve("side")
+    merged = repository.add_commit(Commit(repository.commit(side).tree, (base, side), "merge", "m", {}))
+    repository.switch("main")
+    repository.refs.compare_and_set("heads/main", base, merged, "test")
+    with pytest.raises(PlanError, match="north came in by a merge: use --method repair or retrain"):
+        taken(home, "subtract")
+    removal = taken(home, "retrain")
+    assert (len(removal.rounds), removal.remains) == (1, ())
+
+
+def test_a_merge_under_way_is_not_pulled_from_under(tmp_path):
+    """A run or a removal would move the branch away from what is being resolved: both are refused, nothing moves."""
+    home = kept(tmp_path, "none")
+    repository = Repository.at(home)
+    head = repository.resolve("main")
+    waiting = repository.add_commit(Commit(repository.commit(head).tree, (head,), "merge", "waiting", {}))
+    repository.refs.compare_and_set("merging/main", None, waiting, "test")
+    for start in (lambda: run(home), lambda: taken(home, "retrain")):
+        with pytest.raises(ConflictError, match="a merge into main is under way"):
+            start()
+    assert Repository.at(home).resolve("main") == head

@@ -34,5 +34,11 @@ def newest(repository: Repository) -> str:
 
 
 def chosen(repository: Repository, name: str | None) -> Digest:
-    """Find the commit that is meant."""
-    return repository.resolve(name or newest(repository))
+    """Find the commit that is meant: the tip of the current branch where nothing is named.
+
+    What signs, verifies or ships must not slip to a run that no branch took; looking at things is `newest`'s.
+    """
+    branch = f"heads/{repository.settings.read().branch}"
+    if name is None and repository.refs.get(branch) is None:
+        raise NotFoundError(f"{branch} does not exist yet: name a commit, such as runs/1, or start a run")
+    return repository.resolve(name or branch)

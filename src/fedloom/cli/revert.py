@@ -50,8 +50,8 @@ def _span(text: str) -> tuple[int, int] | None:
 
 
 def _print(out: Console, request: Request, removal: Removal) -> None:
-    first, last = removal.rounds[0], removal.rounds[-1]
-    out.print(f"\n{request.site} taken out of {len(removal.rounds)} rounds ({first} to {last}) by {request.method}")
+    count = f"{len(removal.rounds)} round{'s' if len(removal.rounds) > 1 else ''}"
+    out.print(f"\n{request.site} taken out of {count} by {request.method}")
     out.print(_table(removal))
     if removal.remains:
         out.print(f"an approximation, not erasure. In the model's history remain: {', '.join(removal.remains)}")
@@ -64,7 +64,9 @@ def _print(out: Console, request: Request, removal: Removal) -> None:
         out.print(f"the branch stays where it was: {removal.refused}")
         out.print(f"to keep the candidate: fedloom branch NAME {removal.commit[:_SHORT]}")
     else:
-        out.print(f"commit {removal.commit}")
+        out.print(f"the branch is at {removal.commit}")
+        stay = "its rounds stay in the history before, and any updates the hub kept"
+        out.print(f"{stay}: `fedloom erase --site {request.site} --updates` takes those away")
 
 
 def _table(removal: Removal) -> Table:

@@ -30,9 +30,12 @@ class Overrides:
     sites: tuple[str, ...]
 
     @classmethod
-    def typed(cls, rounds: int | None, seed: int | None, sites: str) -> Overrides:
-        """Read the options; `sites` is a list by comma."""
-        return cls(rounds, seed, tuple(glob.strip() for glob in sites.split(",") if glob.strip()))
+    def typed(cls, rounds: int | None, seed: int | None, sites: str | None) -> Overrides:
+        """Read the options; `sites` is a list by comma, None where the option was not given."""
+        globs = tuple(glob.strip() for glob in (sites or "").split(",") if glob.strip())
+        if sites is not None and not globs:
+            raise SpecError("--sites names no site: give names or globs by comma, or leave it out for all")
+        return cls(rounds, seed, globs)
 
     def plan(self, folder: Path) -> Plan:
         """Plan the project in a folder so."""
@@ -71,6 +74,8 @@ def run_pipeline(folder: Path, overrides: Overrides, options: RunOptions) -> int
     plan = overrides.plan(folder)
     start = Repository.at(folder).resolve(options.start) if options.start else None
     faults = read_scenario(options.scenario, frozenset(plan.spec.sites)) if options.scenario else Scenario()
+    for note in plan.notes:
+        typer.echo(f"note: {note}", err=True)
     watch = watcher(as_json=options.json)
     workers = Workers(options.workers, options.kind)
     try:
@@ -103,6 +108,7 @@ def _plan_json(plan: Plan) -> dict[str, object]:
         "model": {"parameters": _parameters(plan), "bytes": plan.model_bytes},
         "leaves_each_site": [asdict(line) for line in plan.leaving],
         "refused": plan.refusals,
+        "notes": plan.notes,
     }
 
 
@@ -110,6 +116,8 @@ def _plan_tables(plan: Plan, out: Console) -> None:
     spec = plan.spec
     out.print(Text.assemble((spec.name, "bold"), f": {spec.purpose}"))
     out.print(f"{len(spec.sites)} sites: {', '.join(sorted(spec.sites))}")
+    for note in plan.notes:
+        out.print(Text(f"note: {note}", style="yellow"))
     out.print(f"{spec.rounds} rounds, seed {spec.seed}, {spec.learner.use} learner, {spec.strategy.use}")
     out.print(f"model: {_parameters(plan):,} parameters, {bytes_text(plan.model_bytes)}\n")
     stages = Table("stage", "needs", "makes", box=None, pad_edge=False, header_style="dim")

@@ -145,9 +145,9 @@ def _erased_lines(erased: Erased, choice: Choice, remotes: Sequence[str], site: 
     """Say what is gone, what was done so that nothing else is lost, and where copies may still be."""
     yield f"erased {choice.what}: {_count(len(erased.objects), 'object')}, {bytes_text(max(0, erased.freed))} freed"
     if erased.materialized:
-        yield f"{_count(len(erased.materialized), 'model')} that were computed from them are stored now"
+        yield f"stored {_count(len(erased.materialized), 'model')} before: they were computed from what is gone"
     if erased.shared:
-        yield f"{_count(erased.shared, 'object')} stay: the same bytes are part of something else, such as a model"
+        yield f"kept {_count(erased.shared, 'object')}: the same bytes are part of something else, such as a model"
     if site:
         yield f"what {site} keeps itself (here: .fedloom/sites/{site}) is {site}'s own, and was not touched"
     if remotes:

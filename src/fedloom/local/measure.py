@@ -16,13 +16,15 @@ from fedloom.local.federation import local_context, plan_local
 from fedloom.pipeline.context import HubContext
 from fedloom.pipeline.lineage import initial_model, scaling_of
 from fedloom.pipeline.plan import Plan
+from fedloom.pipeline.rules import Rule
 from fedloom.pipeline.stages.contract import ContractCheck
 from fedloom.pipeline.stages.evaluate import EVALUATION, Evaluation, measure, primary
-from fedloom.pipeline.stages.gate import Gate
+from fedloom.pipeline.stages.gate import Gate, figures_of
 from fedloom.telemetry.metrics import HIGHER_IS_BETTER, Metrics, worst
 from fedloom.values import Digest, layout
 from fedloom.versions.repository import Repository
 
+_OF_A_RUN = ("participation", "worse_off")
 _SHORT = 12
 
 
@@ -68,10 +70,12 @@ def judge_candidate(folder: Path, sites: Sequence[str] = ()) -> Callable[[Digest
     """
 
     def judge(candidate: Digest, parents: Sequence[Digest]) -> Measured:
-        plan = _plan(folder, sites)
-        evaluations = measure_commits(folder, [candidate, *parents], sites)
-        found = _judged(plan, candidate, parents, evaluations)
-        _attest(Repository.at(folder), found)
+        plan, repository = _plan(folder, sites), Repository.at(folder)
+        head = repository.refs.get(f"heads/{repository.settings.read().branch}")
+        against = list(dict.fromkeys([*parents, *([head] if head else [])]))  # a branch must not lose by what it takes
+        evaluations = measure_commits(folder, [candidate, *against], sites)
+        found = _judged(plan, candidate, against, evaluations)
+        _attest(repository, found)
         return found
 
     return judge
@@ -101,9 +105,18 @@ def _judged(
     rules = [_not_worse(metric, wanted.epsilon, evaluations[candidate], [evaluations[parent] for parent in parents])]
     if wanted.floor is not None:
         rules.append(_floor(metric, wanted.floor, evaluations[candidate].sites))
+    rules += _gate_rules(plan, evaluations[candidate])
     complete = all(found.verdict.status == "complete" for found in evaluations.values())
     rules.append({"rule": "every site measured", "value": "yes" if complete else "no", "holds": complete})
     return Measured(metric, candidate, evaluations, tuple(rules))
+
+
+def _gate_rules(plan: Plan, candidate: Evaluation) -> list[dict[str, Any]]:
+    """Hold the candidate to the figures the pipeline's own gate demands; those of a run alone do not apply."""
+    texts = plan.spec.stages.gate.require if plan.spec.stages.gate else ()
+    figures = figures_of({"federated": candidate.as_json()}, partial=False)
+    rules = [rule for rule in map(Rule.parse, texts) if rule.figure not in _OF_A_RUN]
+    return [{"rule": str(rule), "value": figures.get(rule.figure), "holds": rule.holds(figures)} for rule in rules]
 
 
 def _not_worse(metric: str, epsilon: float, candidate: Evaluation, parents: Sequence[Evaluation]) -> dict[str, Any]:

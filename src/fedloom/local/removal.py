@@ -21,7 +21,8 @@ from fedloom.pipeline.context import HubContext
 from fedloom.pipeline.events import Emit
 from fedloom.pipeline.stages.recall import recall
 from fedloom.values import Contribution, Digest, Tensor, Tensors, is_floating
-from fedloom.versions.history import ancestors
+from fedloom.versions.history import ancestors, ordered
+from fedloom.versions.merge_landing import require_none_under_way
 from fedloom.versions.merging.catalog import STRATEGIES
 from fedloom.versions.merging.coordinates import narrowed
 from fedloom.versions.objects import Commit
@@ -86,7 +87,7 @@ class _Case:
         return self.context.repository
 
     def line(self) -> list[Step]:
-        """Walk from the first of the rounds up to the tip, along first parents."""
+        """Walk from the first of the rounds up to the tip; to the beginning where a merge brought them in."""
         found: list[Step] = []
         for step in model_line(self.repository, self.tip):
             found.append(step)
@@ -94,10 +95,14 @@ class _Case:
                 break
         return found[::-1]
 
-    def require_rounds_only(self) -> None:
+    def require_rounds_only(self, *, or_subtractions: bool) -> None:
         """Raise PlanError where the model is not the plain sum of rounds since: a share of it cannot be taken off."""
-        for id_, commit in self.line():
-            if commit.kind != "round":
+        line = self.line()
+        if line[0][0] != self.steps[0][0]:
+            raise PlanError(f"{self.request.site} came in by a merge: use --method repair or retrain")
+        for id_, commit in line:
+            subtracted = commit.facts.get("revert", {}).get("method") == "subtract"
+            if commit.kind != "round" and not (or_subtractions and subtracted):
                 todo = "use --method repair or retrain"
                 raise PlanError(f"{id_[:_SHORT]} on the way is a commit of kind '{commit.kind}', not a round: {todo}")
 
@@ -111,7 +116,9 @@ def remove_site(folder: Path, request: Request, emit: Emit) -> Removal:
     Raises PlanError where the method cannot or should not be used, NotFoundError where updates are missing.
     """
     repository = Repository.at(folder)
-    branch = f"heads/{repository.settings.read().branch}"
+    current = repository.settings.read().branch
+    require_none_under_way(repository, current)
+    branch = f"heads/{current}"
     before = repository.resolve(branch)
     steps = _rounds_with(repository, before, request)
     others = sorted(plan_local(folder).spec.sites.keys() - {request.site})
@@ -163,6 +170,7 @@ def influence(repository: Repository, tip: Digest, site: str) -> Iterator[str]:
 
 def _subtract(case: _Case) -> tuple[Tensors, None]:
     """Take the site's weighted updates off the newest model; the others' weights stay as they were."""
+    case.require_rounds_only(or_subtractions=True)
     back = len(case.line())
     if back > SAFE_ROUNDS and not case.request.force:
         raise PlanError(
@@ -170,7 +178,6 @@ def _subtract(case: _Case) -> tuple[Tensors, None]:
             f"{SAFE_ROUNDS} rounds the others' later updates answer to it): use --method repair or retrain, "
             "or --force to see for yourself"
         )
-    case.require_rounds_only()
     return _subtracted(case), None
 
 
@@ -192,13 +199,13 @@ def _subtracted(case: _Case) -> Tensors:
 
 def _replay(case: _Case) -> tuple[Tensors, None]:
     """Merge the recorded updates again, the site's left out, each moved to where the model then stood."""
+    case.require_rounds_only(or_subtractions=False)
     repository, line = case.repository, case.line()
     if len(line) > SAFE_ROUNDS and not case.request.force:
         raise PlanError(
             f"replaying {len(line)} rounds without {case.request.site} would wreck the model (the updates were made "
             "where it was part of it): use --method repair or retrain, or --force to see for yourself"
         )
-    case.require_rounds_only()
     left_out = {id_ for id_, _ in case.steps}
     first = case.steps[0][1].parents[0]
     model: Tensors = repository.model(first)
@@ -235,7 +242,7 @@ def _shifted(here: Tensor, update: Tensor, base: Tensor) -> Tensor:
 def _repair(case: _Case) -> tuple[None, Digest]:
     """Subtract where the updates are to be had, then let the others train on: the model heals around the gap."""
     try:
-        case.require_rounds_only()
+        case.require_rounds_only(or_subtractions=True)
         start = _commit(case, _subtracted(case), None)
     except (NotFoundError, PlanError):
         start = case.tip  # nobody kept them: repair alone takes out less, and what remains is said
@@ -243,12 +250,16 @@ def _repair(case: _Case) -> tuple[None, Digest]:
 
 
 def _retrain(case: _Case) -> tuple[None, Digest]:
-    """Train again from the last commit without the site; from the beginning when its rows are in the preprocessing."""
-    clean = case.steps[0][1].parents[0]
-    if list(influence(case.repository, clean, case.request.site)):
+    """Train again from the last commit without the site.
+
+    From the beginning where its rows are in the preprocessing, or where merges mixed it with others' work.
+    """
+    clean, line = case.steps[0][1].parents[0], case.line()
+    straight = line[0][0] == case.steps[0][0] and all(commit.kind in ("round", "train") for _, commit in line)
+    if not straight or list(influence(case.repository, clean, case.request.site)):
         rounds = sum(commit.kind == "round" for _, commit in model_line(case.repository, case.tip))
         return None, _trained(case, None, rounds)
-    return None, _trained(case, clean, sum(commit.kind == "round" for _, commit in case.line()))
+    return None, _trained(case, clean, sum(commit.kind == "round" for _, commit in line))
 
 
 _WAYS: Mapping[Method, _Way] = {
@@ -272,11 +283,11 @@ def _update(context: HubContext, commit: Digest, site: str) -> Tensors:
 
 
 def _rounds_with(repository: Repository, tip: Digest, request: Request) -> list[Step]:
-    """List the rounds to take a site out of, oldest first."""
+    """List the rounds to take a site out of, oldest first: in all that the model was made from, merges included."""
     first, last = request.rounds or (1, 2**53)
     found: list[Step] = []
     gone: set[str] = set()
-    for id_, commit in model_line(repository, tip):
+    for id_, commit in ordered([tip], lambda id_: _as_made(repository.commit(id_))):
         told = commit.facts.get("revert", {})
         if told.get("site") == request.site:
             gone |= set(told["commits"])
@@ -302,9 +313,8 @@ def _commit(case: _Case, model: Tensors | None, line: Digest | None) -> Digest:
     if model is not None:
         parts["model"] = repository.add_tensors(model, repository.tree(parts["model"].id))
     told: dict[str, Any] = {name: old.facts[name] for name in _KEPT_FACTS if name in old.facts}
-    first, last = (int(case.steps[end][1].facts["round"]) for end in (0, -1))
     taken = [id_ for id_, _ in case.steps]
-    told["revert"] = {"site": request.site, "method": request.method, "rounds": [first, last], "commits": taken}
-    message = f"take {request.site} out of rounds {first} to {last} by {request.method}"
+    told["revert"] = {"site": request.site, "method": request.method, "commits": taken}
+    message = f"take {request.site} out of {len(taken)} round{'s' if len(taken) > 1 else ''} by {request.method}"
     parents = (case.tip, line) if line else (case.tip,)
     return repository.add_commit(Commit(repository.add_tree(parts).id, parents, "revert", message, told))

@@ -42,6 +42,8 @@ class Plan:
     model: Layout
     leaving: tuple[Leaving, ...]
     refusals: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What is otherwise than the files say, because only some of the sites were chosen."""
 
     @property
     def model_bytes(self) -> int:
@@ -71,7 +73,7 @@ def make_plan(
     spec, source = read_spec(folder / FILE)
     chosen = {"rounds": rounds, "seed": seed}
     spec = _with(spec, {name: value for name, value in chosen.items() if value is not None})
-    spec = _among(spec, sites)
+    written, spec = spec, _among(spec, sites)
     contract = read_contract(folder / spec.contract)
     learner, strategy = build_learner(spec, source, folder), build_strategy(spec, source)
     refusals = [
@@ -89,7 +91,18 @@ def make_plan(
     model = layout(learner.initial_parameters(width, outputs(contract), generator(spec.seed, "initial")))
     draft = Draft(spec, contract, learner.task, width, outputs(contract), model)
     leaving = tuple(line for stage in order for line in stage.leaving(draft)) if not refusals else ()
-    return Plan(folder, spec, contract, learner, strategy, order, model, leaving, tuple(refusals))
+    return Plan(
+        folder,
+        spec,
+        contract,
+        learner,
+        strategy,
+        order,
+        model,
+        leaving,
+        tuple(refusals),
+        tuple(_narrowed(written, spec)),
+    )
 
 
 def _with(spec: PipelineSpec, chosen: Mapping[str, int]) -> PipelineSpec:
@@ -117,6 +130,17 @@ def _among(spec: PipelineSpec, globs: Sequence[str]) -> PipelineSpec:
         "min_sites": min(policy.min_sites, len(chosen)) if policy.min_sites else None,
     }
     return spec.model_copy(update={"sites": chosen, "participation": policy.model_copy(update=narrowed)})
+
+
+def _narrowed(written: PipelineSpec, spec: PipelineSpec) -> Iterable[str]:
+    """Say what choosing sites took out of the participation policy."""
+    old, new = written.participation, spec.participation
+    if spec.sites.keys() != written.sites.keys():
+        yield f"{len(spec.sites)} of {len(written.sites)} sites were chosen"
+    if old.min_sites != new.min_sites:
+        yield f"participation.min_sites is {new.min_sites} instead of {old.min_sites}"
+    if left_out := sorted({*old.require} - {*new.require}):
+        yield f"{', '.join(left_out)} {'is' if len(left_out) == 1 else 'are'} not required, though the pipeline says so"
 
 
 def _ordered(names: Iterable[str]) -> list[str]:

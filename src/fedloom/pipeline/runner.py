@@ -9,6 +9,7 @@ from fedloom.pipeline import lineage, runs
 from fedloom.pipeline.context import HubContext, Run
 from fedloom.pipeline.events import RunFinished, RunStarted, StageFinished
 from fedloom.pipeline.plan import Plan
+from fedloom.versions.merge_landing import require_none_under_way
 
 
 def run(plan: Plan, context: HubContext, *, resume: bool = False) -> RunFinished:
@@ -17,6 +18,8 @@ def run(plan: Plan, context: HubContext, *, resume: bool = False) -> RunFinished
     Raises what the first failing stage raises; what was committed before stays.
     """
     plan.require()
+    if settings := context.spec.stages.register_:
+        require_none_under_way(context.repository, settings.ref or context.repository.settings.read().branch)
     return context.engine.run(lambda: _stages(plan, context, resume=resume))
 
 

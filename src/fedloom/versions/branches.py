@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fedloom.errors import ConflictError, NotFoundError, VersionsError, nearest
 from fedloom.values import Digest
 from fedloom.versions.content import Content
-from fedloom.versions.history import ancestors
+from fedloom.versions.history import ancestors, is_ancestor
 from fedloom.versions.merge_landing import require_none_under_way
 from fedloom.versions.refs import is_ref_name
 from fedloom.versions.revisions import HEAD
@@ -195,3 +195,20 @@ def _require_name(name: str, noun: str) -> None:
 def _choices(name: str, known: Iterable[str]) -> str:
     names = list(known)
     return nearest(name, names) if names else "there is none yet"
+
+
+def set_aside(content: Content, ref: str, new: Digest) -> str | None:
+    """Keep what a ref points to under a name of its own when it moves to where that is not; gives the name.
+
+    None where nothing would be lost: the new commit descends from it, or another branch, tag or run holds it.
+    """
+    old = content.refs.get(ref)
+    if old is None or is_ancestor(old, new, content.commit):
+        return None
+    others = (name for space in ("heads/", "tags/", "runs/") for name in content.refs.names(space) if name != ref)
+    if holder := next((name for name in others if content.refs.get(name) == old), None):
+        return holder
+    place = f"replaced/{ref.removeprefix('heads/')}"
+    number = 1 + max((int(name.rpartition("/")[2]) for name in content.refs.names(f"{place}/")), default=0)
+    content.refs.compare_and_set(f"{place}/{number}", None, old, f"before {ref} moved to {new[:12]}")
+    return f"{place}/{number}"

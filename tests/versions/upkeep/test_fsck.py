@@ -207,7 +207,7 @@ def test_statements_are_checked(content, folder):
     content.attest(made[0], "gate", {"passed": True})
     assert fsck(content).ok
     content.database.discard([content.refs.get(f"attestations/{made[0]}/gate")])
-    assert [p.where for p in fsck(on_disk(folder)).problems] == [f"attestations/{made[0]}/gate"]
+    assert [p.where for p in fsck(on_disk(folder)).problems] == [f"attestations/{made[0][:12]}/gate"]
 
 
 def receipts(content, keep):

@@ -31,7 +31,7 @@ def schema() -> None:
 
 
 def plan(
-    project: Project = HERE, rounds: Rounds = None, seed: Seed = None, sites: Sites = "", *, json: AsJson = False
+    project: Project = HERE, rounds: Rounds = None, seed: Seed = None, sites: Sites = None, *, json: AsJson = False
 ) -> None:
     """Show what will run, where, and what leaves each site; nothing runs."""
     from fedloom.cli.run import Overrides, print_plan
@@ -43,7 +43,7 @@ def run(  # noqa: PLR0913  each is an option
     project: Project = HERE,
     rounds: Rounds = None,
     seed: Seed = None,
-    sites: Sites = "",
+    sites: Sites = None,
     *,
     start: Annotated[str | None, typer.Option("--from", help="Train on from this ref or commit.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run where it stopped.")] = False,

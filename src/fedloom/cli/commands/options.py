@@ -15,5 +15,5 @@ NameOrNewest = Annotated[
 ]
 Rounds = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds, instead of the file's.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed, instead of the file's.")]
-Sites = Annotated[str, typer.Option("--sites", help="Only these of the pipeline's sites: names or globs, by comma.")]
+Sites = Annotated[str | None, typer.Option("--sites", help="Only these sites: names or globs, by comma.")]
 HERE = Path()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from fedloom.pipeline.context import HubContext
 from fedloom.pipeline.stages.stage import Artifacts, Draft, Leaving, SiteHalf
+from fedloom.versions.branches import set_aside
 from fedloom.versions.protection import move
 
 
@@ -31,8 +32,11 @@ class Register:
         assert context.spec.stages.register_ is not None
         repository = context.repository
         name = f"heads/{context.spec.stages.register_.ref or repository.settings.read().branch}"
-        current = repository.refs.get(name)
-        if current != context.run.tip:
-            move(repository, name, current, context.run.tip, context.run.name)
-        context.model_file = str(context.export(context.run.tip))
-        return f"{name} is now {context.run.tip[:12]}, model in {context.model_file}"
+        current, tip = repository.refs.get(name), context.run.tip
+        aside = ""
+        if current != tip:
+            kept = set_aside(repository, name, tip)
+            move(repository, name, current, tip, context.run.name)
+            aside = f" (what it was is {kept})" if kept else ""
+        context.model_file = str(context.export(tip))
+        return f"{name} is now {tip[:12]}{aside}, model in {context.model_file}"

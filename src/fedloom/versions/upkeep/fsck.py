@@ -6,6 +6,7 @@ with what a person can do. What a killed process or a power cut left behind and 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,6 +31,7 @@ What = Literal["corrupt", "missing", "kind", "ref", "settings", "erased"]
 Progress = Callable[[int, int], None]
 """Hears how many objects are checked and how many there are."""
 
+_ID = re.compile(r"[0-9a-f]{64}")
 _TOGETHER = 64
 
 DECODERS: Mapping[Kind, Callable[[Buffer], Any]] = {
@@ -204,7 +206,8 @@ class _Check:
         tips = sorted(tips, key=lambda root: not root.is_current)
         reach = Reach(self.reading)
         for root in tips:
-            where = root.ref if root.is_current else f"an old move of {root.ref}"
+            ref = _ID.sub(lambda id_: id_[0][:12], root.ref)
+            where = ref if root.is_current else f"an old move of {ref}"
             self._look(Named("", root.kind, root.id, "needed"), where, None)
             if root.kind == "commit":
                 for found in reach.walk([root.id]):
