@@ -13,7 +13,7 @@ from fedloom.values import Contribution, Digest
 from fedloom.versions import recipes
 from fedloom.versions.content import Content
 from fedloom.versions.merging.catalog import STRATEGIES
-from fedloom.versions.objects import Commit, Encoded, Entry, Input, Recipe, encode_commit
+from fedloom.versions.objects import PARTS, Commit, Encoded, Entry, Input, Recipe, encode_commit
 from fedloom.versions.store import Store
 from tests.versions.histories import shallow_stack
 
@@ -144,7 +144,7 @@ def test_materialize_stores_what_was_computed():
     """After `materialize` every tensor of the model is here, under the ids it had."""
     store = content()
     tip = round_(store, root(store), 1, use="fedadam")
-    ids = {e.id for part in recipes.PARTS for e in store.tree(store.part(tip, part).id).values()}
+    ids = {e.id for part in PARTS for e in store.tree(store.part(tip, part).id).values()}
     absent = {id_ for id_ in ids if not store.has(id_)}
     assert len(absent) >= 5
     assert recipes.materialize(store, tip) == len(absent)

@@ -128,7 +128,7 @@ class Content:
         entries = self.tree(entry.id) if entry else {}
         if unsettled := [f"{part}/{name}" for name, found in entries.items() if found.kind == "conflict"]:
             raise ConflictError(f"commit {commit[:12]} has open conflicts at {', '.join(unsettled[:3])}: resolve them")
-        if part in recipes.PARTS and self.commit(commit).recipe and not all(self.has(e.id) for e in entries.values()):
+        if part in objects.PARTS and self.commit(commit).recipe and not all(self.has(e.id) for e in entries.values()):
             made = recipes.compute(self, commit)
             return {name: made[found.id] for name, found in entries.items()}
         return self._tensors(entries)

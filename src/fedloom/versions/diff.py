@@ -16,8 +16,7 @@ from typing import Any, Literal, get_args
 from fedloom.values import Digest, Tensor
 from fedloom.versions.content import Content
 from fedloom.versions.merging.renames import renamed
-from fedloom.versions.objects import Commit, Entry
-from fedloom.versions.recipes import PARTS
+from fedloom.versions.objects import PARTS, Commit, Entry
 from fedloom.versions.tensor_change import TensorChange, measure
 
 Change = Literal["same", "changed", "added", "removed", "renamed", "conflict"]

@@ -19,9 +19,6 @@ from fedloom.versions.content import Content
 from fedloom.versions.history import is_ancestor
 from fedloom.versions.merge import MergeOutcome
 
-_JUDGED = ("merge", "revert")
-"""Kinds of commits that a protected branch takes only with a passed gate."""
-
 _Verdict = TypeVar("_Verdict")
 Measure: TypeAlias = Callable[[Digest, Sequence[Digest]], _Verdict]
 """Measures a candidate beside its parents and states the gate's verdict about it, before a branch moves."""
@@ -129,7 +126,7 @@ def require_under_way(content: Content, branch: str) -> Digest:
 
 
 def _unjudged(content: Content, commit: Digest) -> bool:
-    return content.commit(commit).kind in _JUDGED and content.attestation(commit, protection.GATE) is None
+    return protection.is_recombined(content.commit(commit)) and protection.gate_of(content, commit) is None
 
 
 def _forget(content: Content, branch: str) -> None:

@@ -39,6 +39,8 @@ FORMAT = "v1"
 Kind = Literal["tensor", "blob", "tree", "commit", "attestation", "conflict"]
 Keep = Literal["stored", "promised", "opaque"]
 CommitKind = Literal["import", "train", "round", "merge", "revert"]
+PARTS = ("model", "optimizer")
+"""The parts of a commit that a recipe makes; everything else of a commit is stored."""
 
 _Value = TypeVar("_Value")
 _ID = re.compile(r"[0-9a-f]{64}")
@@ -236,6 +238,22 @@ def decode_conflict(data: Buffer) -> Conflict:
     return _decode("conflict", data, _read_conflict)
 
 
+DECODERS: Mapping[Kind, Callable[[Buffer], Any]] = {
+    "tensor": decode_tensor,
+    "blob": decode_blob,
+    "tree": decode_tree,
+    "commit": decode_commit,
+    "attestation": decode_attestation,
+    "conflict": decode_conflict,
+}
+
+
+def decode(data: Buffer) -> tuple[Kind, Any]:
+    """Read an object of whatever kind it is; gives the kind and the value."""
+    kind = kind_of(data)
+    return kind, DECODERS[kind](data)
+
+
 def kind_of(data: Buffer) -> Kind:
     """Say what kind of object these canonical bytes are; raises CorruptObjectError."""
     first, _ = _line(memoryview(data))
@@ -267,7 +285,7 @@ def _read_tree(header: dict[str, Any], payload: memoryview) -> Tree:
 def _read_commit(header: dict[str, Any], payload: memoryview) -> Commit:
     names = ("tree", "parents", "kind", "message", "facts")
     tree, parents, kind, message, facts, *recipe = _fields(header, *names, *(("recipe",) if "recipe" in header else ()))
-    _demand(type(parents) is list and all(map(_is_id, [tree, *parents])), "an id is wrong")
+    _demand(type(parents) is list and all(map(is_id, [tree, *parents])), "an id is wrong")
     _known("a commit of kind", kind, get_args(CommitKind))
     _demand(type(message) is str and type(facts) is dict, "its message or facts are wrong")
     _demand(not payload, "something follows its end")
@@ -278,7 +296,7 @@ def _recipe_of(header: Any) -> Recipe:
     _demand(type(header) is dict, "its recipe is wrong")
     algorithm, settings, inputs = _fields(header, "algorithm", "settings", "inputs")
     _demand(type(algorithm) is str and type(settings) is dict and type(inputs) is list, "its recipe is wrong")
-    _demand(all(type(n) is str and _is_id(i) and type(w) in (int, float) for n, i, w in inputs), "its recipe is wrong")
+    _demand(all(type(n) is str and is_id(i) and type(w) in (int, float) for n, i, w in inputs), "its recipe is wrong")
     return Recipe(algorithm, settings, tuple(Input(name, Digest(id_), weight) for name, id_, weight in inputs))
 
 
@@ -298,7 +316,7 @@ def _line_of(entry: Entry) -> list[str]:
 
 
 def _entry_of(line: Any) -> Entry:
-    _demand(type(line) is list and len(line) in (2, 3) and _is_id(line[1]), "an entry is wrong")
+    _demand(type(line) is list and len(line) in (2, 3) and is_id(line[1]), "an entry is wrong")
     kind, id_, *keep = line
     _known("an entry of kind", kind, get_args(Kind))
     for word in keep:
@@ -308,7 +326,7 @@ def _entry_of(line: Any) -> Entry:
 
 def _read_attestation(header: dict[str, Any], payload: memoryview) -> Attestation:
     subject, type_, body = _fields(header, "subject", "type", "body")
-    _demand(_is_id(subject) and type(type_) is str and type(body) is dict, "a field is wrong")
+    _demand(is_id(subject) and type(type_) is str and type(body) is dict, "a field is wrong")
     _demand(not payload, "something follows its end")
     return Attestation(subject, type_, body)
 
@@ -335,7 +353,8 @@ def _demand(holds: bool, otherwise: str) -> None:  # noqa: FBT001  reads as a se
         raise ValueError(otherwise)
 
 
-def _is_id(text: Any) -> bool:
+def is_id(text: Any) -> bool:
+    """Whether this is an id in its only form: what comes from elsewhere is asked before it is looked up."""
     return type(text) is str and _ID.fullmatch(text) is not None
 
 

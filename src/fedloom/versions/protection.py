@@ -1,36 +1,93 @@
 """Protected refs: what may not move there, and why.
 
 Rules: a protected ref takes no commit with open conflicts. It takes what came of recombining models - a merge, a
-revert, a replayed change - only when a `gate` statement about that very commit says it passed.
+revert, a replayed change - only when a `gate` statement about that very commit says it passed; that holds for all that
+is new behind its tip. A passed gate covers what its commit was made from, for the model was measured as it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fedloom.errors import GateError
 from fedloom.values import Digest
+from fedloom.versions import signing
 from fedloom.versions.conflicts import require_clean
 from fedloom.versions.content import Content
+from fedloom.versions.history import ancestors
+from fedloom.versions.objects import Attestation, Commit
 
 GATE = "gate"
 _RECOMBINED = ("merge", "revert")
+_REPLAYED = ("replayed", "reverted")
 
 
 def move(content: Content, name: str, old: Digest | None, new: Digest, why: str) -> None:
     """Move a ref by compare-and-set, if it is not protected against this; raises as `require_allowed` does."""
-    require_allowed(content, name, new)
+    require_allowed(content, name, new, old)
     content.refs.compare_and_set(name, old, new, why)
 
 
-def require_allowed(content: Content, name: str, new: Digest) -> None:
-    """Raise GateError when a protected ref may not take this commit, ConflictError when conflicts are open in it."""
+def require_allowed(
+    content: Content, name: str, new: Digest, old: Digest | None = None, *, signed: bool = False
+) -> None:
+    """Raise GateError when a protected ref may not go from `old` to `new`, ConflictError when conflicts are open.
+
+    signed: a gate counts only where somebody trusted here signed its commit; for moves that strangers ask for.
+    """
     if name not in content.settings.read().protected:
         return
     require_clean(content, new)
-    if content.commit(new).kind not in _RECOMBINED:
-        return
-    gate = content.attestation(new, GATE)
-    if gate is None:
-        todo = "measure it with `fedloom merge` in its project, or use another branch"
-        raise GateError(f"{name} is protected and {new[:12]} was never measured: {todo}")
-    if not gate.body["passed"]:
-        raise GateError(f"{name} is protected and {new[:12]} did not pass its gate: see `fedloom show {new[:12]}`")
+    for id_, gate in judged(content, old, new):
+        if gate is None:
+            todo = f"measure it with `fedloom merge {id_[:12]}` in its project, or use another branch"
+            raise GateError(f"{name} is protected and {id_[:12]} was never measured: {todo}")
+        if not passed(gate):
+            raise GateError(f"{name} is protected and {id_[:12]} did not pass its gate: see `fedloom show {id_[:12]}`")
+        if signed and not is_vouched(content, id_):
+            todo = "sign it with `fedloom sign` and a key that is trusted there, then push again"
+            raise GateError(f"{name} is protected and nobody trusted there signed {id_[:12]}, so its gate is not: {todo}")
+
+
+def judged(content: Content, old: Digest | None, new: Digest) -> Iterator[tuple[Digest, Attestation | None]]:
+    """List the commits of `old..new` that a gate has to judge, newest first, each with its gate.
+
+    What is only behind a commit whose gate passed is left out.
+    """
+    known = {id_ for id_, _ in ancestors([old] if old else [], content.commit)}
+    seen, queue = set(known), [new]
+    while queue:
+        id_ = queue.pop()
+        if id_ in seen:
+            continue
+        seen.add(id_)
+        commit = content.commit(id_)
+        if is_recombined(commit):
+            gate = gate_of(content, id_)
+            yield id_, gate
+            if passed(gate):
+                continue
+        queue += commit.parents
+
+
+def is_recombined(commit: Commit) -> bool:
+    """Whether a commit's model came of recombining others, by its kind, parents, facts or recipe."""
+    is_told = commit.kind in _RECOMBINED or any(fact in commit.facts for fact in _REPLAYED)
+    is_merged = commit.recipe is not None and commit.recipe.algorithm.startswith("merge/")
+    return is_told or is_merged or len(commit.parents) > 1
+
+
+def gate_of(content: Content, commit: Digest) -> Attestation | None:
+    """Find the gate's statement about this very commit; one about another commit, or of another type, is none."""
+    kept = content.attestation(commit, GATE)
+    return kept if kept is not None and (kept.subject, kept.type) == (commit, GATE) else None
+
+
+def passed(gate: Attestation | None) -> bool:
+    """Whether a gate says so: anything but a plain true is no."""
+    return gate is not None and gate.body.get("passed") is True
+
+
+def is_vouched(content: Content, commit: Digest) -> bool:
+    """Whether a key that this repository trusts signed the commit."""
+    return any(one.holds for one in signing.signatures(content, commit))

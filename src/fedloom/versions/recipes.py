@@ -15,11 +15,9 @@ from fedloom.errors import CorruptObjectError, NotFoundError
 from fedloom.values import Contribution, Digest, Tensor, Tensors
 from fedloom.versions.merge_recipe import MERGE, Merge
 from fedloom.versions.merging.catalog import STRATEGIES
-from fedloom.versions.objects import Commit, Entry, Input, Recipe, encode_tensor
+from fedloom.versions.objects import PARTS, Commit, Entry, Input, Recipe, encode_tensor
 
 FOLD = "fold/1"
-PARTS = ("model", "optimizer")
-"""What a recipe makes; everything else of a commit is stored."""
 
 _NAMED = 8
 

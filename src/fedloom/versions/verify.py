@@ -224,7 +224,7 @@ class _Walk:
             return entry.keep
         if entry.kind == "tensor" and not selected(path, self.only):
             return "sparse"
-        if entry.kind == "tensor" and commit.recipe is not None and path.partition("/")[0] in recipes.PARTS:
+        if entry.kind == "tensor" and commit.recipe is not None and path.partition("/")[0] in objects.PARTS:
             return "recipe"
         return None
 

@@ -11,8 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from fedloom.values import Digest
-from fedloom.versions.objects import Commit, Conflict, Entry, Kind
-from fedloom.versions.recipes import PARTS
+from fedloom.versions.objects import PARTS, Commit, Conflict, Entry, Kind
 
 Demand: TypeAlias = Literal["needed", "promised", "opaque", "computed", "side"]
 """Whether what a commit names must be there, or why not: kept by a site, a mere commitment, computed by a recipe, or

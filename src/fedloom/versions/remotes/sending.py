@@ -136,7 +136,7 @@ class _Outgoing:
         return step
 
     def _can_compute(self, found: Named, commit: Digest) -> bool:
-        computed = found.kind == "tensor" and found.path.partition("/")[0] in recipes.PARTS
+        computed = found.kind == "tensor" and found.path.partition("/")[0] in objects.PARTS
         return self._options.materialized and computed and self._local.commit(commit).recipe is not None
 
     def _absent(self, found: Named, commit: Digest) -> str:

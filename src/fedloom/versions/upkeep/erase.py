@@ -106,7 +106,7 @@ def choose_updates(content: Content, site: str) -> Choice:
             else:
                 elsewhere.add(named.id)
     if site not in sites:
-        raise NotFoundError(f"no commit has a receipt of '{site}': {nearest(site, sites)}")
+        raise NotFoundError(f"no commit has a receipt of '{site}': {nearest(site, sites) if sites else 'none has any'}")
     here = {id_: where for id_, where in found.items() if content.has(id_)}
     if not here:
         raise NotFoundError(
@@ -207,7 +207,7 @@ def _reads(content: Content, commit: Commit, ids: Collection[Digest]) -> bool:
     algorithm = recipes.ALGORITHMS.get(commit.recipe.algorithm)
     needed = algorithm.needs(commit, content) if algorithm else ()
     return any(
-        named.id in ids and named.path.partition("/")[0] in recipes.PARTS
+        named.id in ids and named.path.partition("/")[0] in objects.PARTS
         for one in needed
         for named in below(content.commit(one), source)
     )

@@ -93,7 +93,8 @@ def reached(content: Content, since: datetime) -> set[Digest]:
     for commit, named in Reach(source).walk(root.id for root in tips if root.kind == "commit"):
         found.add(named.id)
         if named.needed and named.kind in _STRUCTURE and not _is_known(content, source, named):
-            problems.append(f"{named.kind} {named.id[:12]} of commit {commit[:12]} is missing")
+            of = "" if named.id == commit else f" of commit {commit[:12]}"
+            problems.append(f"{named.kind} {named.id[:12]}{of} is missing")
     problems += source.failed.values()
     if problems:
         raise VersionsError(f"it cannot be told what is still needed ({problems[0]}): see `fedloom fsck`")
