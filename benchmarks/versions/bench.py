@@ -145,7 +145,10 @@ def measure_ours(made: Mapping[str, Workload], asked: Asked) -> dict[str, Any]:
     found |= _round(made["full"], folder("merge"))
     found |= _pushes(made["half"], asked)
     raced = race(4, 25 if asked.small else 250)
-    print(f"fedloom: 4 processes moved a ref {raced.acknowledged} times in {raced.seconds:.1f} s, {raced.lost} lost")
+    print(
+        f"fedloom: 4 processes had {raced.acknowledged} commits to one branch acknowledged in {raced.seconds:.1f} s, "
+        f"{raced.retries} tries came too late, {raced.lost} commits lost"
+    )
     return found | {"lost_updates": raced.lost}
 
 

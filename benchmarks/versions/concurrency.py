@@ -1,8 +1,7 @@
-"""Lost updates: processes that move one ref of a repository on a local disk, as fast as they can."""
+"""Lost updates: processes that commit to one branch of a repository on a local disk, as fast as they can."""
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import sys
 import time
@@ -13,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from fedloom.errors import ConflictError
 from fedloom.values import Digest
+from fedloom.versions.objects import Commit
 from fedloom.versions.repository import Repository
 
 REF = "heads/main"
@@ -20,7 +20,7 @@ REF = "heads/main"
 
 @dataclass(frozen=True)
 class Race:
-    """What came of it: moves that were acknowledged, how many of them the ref does not know, tries that lost."""
+    """What came of it: commits that were acknowledged, how many the branch does not have, moves that came too late."""
 
     acknowledged: int
     lost: int
@@ -28,38 +28,35 @@ class Race:
     seconds: float
 
 
-def race(writers: int, moves: int) -> Race:
-    """Let `writers` processes make `moves` each; a move is lost when it is not in the log just after what it replaced.
-
-    A ref is moved without objects behind it: more moves a second than commits would make.
-    """
+def race(writers: int, commits: int) -> Race:
+    """Let `writers` processes make `commits` each, every one on top of what the branch is then."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         Repository.at(folder)
         began = time.perf_counter()
         with ProcessPoolExecutor(writers, multiprocessing.get_context("spawn")) as pool:
-            done = list(pool.map(_write, [folder] * writers, range(writers), [moves] * writers))
+            done = list(pool.map(_write, [folder] * writers, range(writers), [commits] * writers))
         seconds = time.perf_counter() - began
-        targets = [move.target for move in Repository.at(folder).refs.log(REF)]
-    steps = set(zip([None, *targets], targets, strict=False))
-    acknowledged = [step for steps_of_one, _ in done for step in steps_of_one]
-    lost = sum(step not in steps for step in acknowledged)
+        repository = Repository.at(folder)
+        there = {id_ for id_, _ in repository.log(repository.resolve(REF))}
+    acknowledged = [id_ for made, _ in done for id_ in made]
+    lost = sum(id_ not in there for id_ in acknowledged)
     return Race(len(acknowledged), lost, sum(retries for _, retries in done), seconds)
 
 
-def _write(folder: Path, writer: int, moves: int) -> tuple[list[tuple[Digest | None, Digest]], int]:
-    refs, made, retries = Repository.at(folder).refs, [], 0
-    for number in range(moves):
-        new = Digest(hashlib.sha256(f"{writer} {number}".encode()).hexdigest())
-        while True:
-            old = refs.get(REF)
-            try:
-                refs.compare_and_set(REF, old, new, f"writer {writer}")
-            except ConflictError:
-                retries += 1
-                continue
-            break
-        made.append((old, new))
+def _write(folder: Path, writer: int, commits: int) -> tuple[list[Digest], int]:
+    repository, made, retries = Repository.at(folder), [], 0
+    while len(made) < commits:
+        tip = repository.refs.get(REF)
+        message = f"writer {writer}, commit {len(made)}"
+        tree = repository.add_tree({"notes": repository.add_blob(message.encode())})
+        new = repository.add_commit(Commit(tree.id, (tip,) if tip else (), "round" if tip else "import", message))
+        try:
+            repository.refs.compare_and_set(REF, tip, new, message)
+        except ConflictError:
+            retries += 1
+            continue
+        made.append(new)
     return made, retries
 
 

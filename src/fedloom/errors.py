@@ -12,6 +12,7 @@
     └── VersionsError               1
         ├── NotFoundError           4  no such object, ref or run
         ├── ConflictError           5  somebody else moved the ref first
+        ├── RefusedError            3  it cannot be done with what is there, unless somebody says how
         ├── CorruptObjectError      1  stored bytes do not match their id
         └── StorageError            1  the disk is full or not writable
 
@@ -96,6 +97,12 @@ class ConflictError(VersionsError):
     """Another process moved the ref first; read it again and retry."""
 
     exit_code = EXIT_CONFLICT
+
+
+class RefusedError(VersionsError):
+    """It cannot be done with what is there, unless somebody says how; nothing was changed."""
+
+    exit_code = EXIT_REFUSED
 
 
 class CorruptObjectError(VersionsError):

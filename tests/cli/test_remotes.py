@@ -34,6 +34,7 @@ def test_a_run_is_shared(cli, tmp_path):
     assert tip[:12] in cli("log", "shared", "-C", theirs).out
     shown = json.loads(cli("show", tip[:12], "-C", theirs, "--json").out)
     assert shown["commit"] == tip
+    assert cli("show", "shared", "-C", tmp_path / "there").out.startswith(f"commit {tip}\n")
     assert shown["gate"]["passed"] in (True, False)
 
 
@@ -131,6 +132,70 @@ def test_a_clone_of_some_tensors_says_what_is_absent(cli, home, tmp_path):
     assert more.code == 0
     ours, theirs = Repository.at(part), Repository.at(whole)
     assert ours.model(ours.resolve("main")).keys() == theirs.model(theirs.resolve("main")).keys()
+
+
+def test_a_clone_never_goes_into_what_is_there(cli, home, tmp_path, monkeypatch):
+    """Neither into the repository it comes from nor beside other files: exit code 2, and nothing is made."""
+    cli("push", "-C", home)
+    monkeypatch.chdir(tmp_path)
+    for words in (("there",), ("there", "there"), ("there", "there/.fedloom"), ("home",), ("home/.fedloom", "home")):
+        cli("clone", *words).refused(2, "is the repository that is to be cloned", "name another folder")
+    assert not (tmp_path / "there" / ".fedloom").exists()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "note.txt").write_text("mine")
+    for target in ("full", "full/note.txt"):
+        cli("clone", "there", target).refused(2, "is there already and is not empty: name a new folder")
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["note.txt"]
+    (tmp_path / "empty").mkdir()
+    assert cli("clone", "there", "empty").code == 0
+
+
+def test_a_clone_that_was_cut_off_goes_on(cli, home, tmp_path):
+    """What it left is no other history; a history of its own is: exit code 5."""
+    cli("push", "-C", home)
+    Repository.at(tmp_path / "cut").add_remote("origin", str(tmp_path / "there"))
+    assert cli("clone", tmp_path / "there", tmp_path / "cut").code == 0
+    cli("clone", tmp_path / "there", tmp_path / "cut").refused(5, "another history is here already")
+
+
+def test_a_pushed_folder_is_looked_at_like_a_project(cli, home, tmp_path):
+    """fsck, gc, log, show and verify take a bare folder; nothing is made in it."""
+    cli("push", "-C", home)
+    there, tip = tmp_path / "there", Repository.at(home).resolve("main")
+    for words in (("fsck",), ("gc", "--dry-run"), ("log", "main"), ("verify", "main"), ("branch",)):
+        said = cli(*words, "-C", there)
+        assert said.code == 0, said
+    assert tip[:12] in cli("log", "main", "-C", there).out
+    assert not (there / ".fedloom").exists()
+    (tmp_path / "git" / "objects").mkdir(parents=True)
+    (tmp_path / "git" / "refs" / "heads").mkdir(parents=True)
+    (tmp_path / "git" / "refs" / "heads" / "main").write_text("0" * 40)
+    cli("log", "-C", tmp_path / "git").refused(4, "has no history yet")
+
+
+def test_what_is_wrong_and_what_is_taken_have_their_exit_codes(cli, home, tmp_path):
+    """2 for a name, a scheme and a run that cannot be; 5 for a name that is taken."""
+    cli("remote", "add", "Bad Name", tmp_path, "-C", home).refused(2, "is no name for a remote")
+    cli("remote", "add", "far", "ftp://host/x", "-C", home).refused(2, "'ftp://' is not known")
+    cli("remote", "add", "far", "s3://", "-C", home).refused(2, "is no address")
+    cli("push", "origin", "runs/1", "-C", home).refused(2, "a run is pushed as a branch")
+    cli("remote", "add", "origin", tmp_path, "-C", home).refused(5, "there is a remote 'origin' already")
+
+
+def test_a_glob_that_fits_nothing_is_told(cli, home, tmp_path):
+    """`encoder.0.w` and `model/encoder.0.w` are one tensor; a misspelt glob is named with what there is."""
+    cli("push", "-C", home)
+    names = Repository.at(home).model(Repository.at(home).resolve("main"))
+    name = sorted(names)[0]
+    short = json.loads(cli("clone", tmp_path / "there", tmp_path / "a", "--only", name, "--json").out)
+    long = json.loads(cli("clone", tmp_path / "there", tmp_path / "b", "--only", f"model/{name}", "--json").out)
+    assert (short["objects"], short["notes"]) == (long["objects"], long["notes"])
+    assert short["notes"] == []
+    none = cli("clone", tmp_path / "there", tmp_path / "c", "--only", "nosuch*", "--only", name)
+    assert (none.code, none.out.count("fits no tensor")) == (0, 1)
+    assert f"note: --only 'nosuch*' fits no tensor of these branches; there are {name}" in none.out
+    pushed = json.loads(cli("push", "--only", "nosuch*", "--json", "-C", home).out)
+    assert any("--only 'nosuch*' fits no tensor" in note for note in pushed["notes"])
 
 
 def test_a_clone_is_named_by_its_address(cli, home, tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ def test_a_signed_commit_verifies(cli, signed):
     lines = said.out.splitlines()
     assert lines[0] == f"commit {tip}"
     assert lines[1].startswith("history: 3 commits, ")
-    assert "models: 0 of 2 computed anew, 2 not (updates were not kept)" in lines
+    assert "models: 0 of 3 computed anew, 1 not (a start), 2 not (updates were not kept)" in lines
     assert lines[-2].endswith("signatures: this commit by hub")
     assert lines[-1] == "verified"
     assert cli("verify", "-C", signed, "--require", "hub", "--signed").code == 0

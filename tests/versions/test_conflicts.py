@@ -132,6 +132,37 @@ def test_a_deletion_can_be_taken(store):
     assert recipes.compute(store, resolve(store, id_, "a", "ours"))
 
 
+def test_a_mind_can_be_changed(store):
+    """What was settled is settled anew by another word, with the numbers that word alone would have given."""
+    id_ = opened(store)
+    once = resolve(store, id_, "a", "ours")
+    for take in ("theirs", "base", "mean"):
+        again, alone = resolve(store, once, "a", take), resolve(store, id_, "a", take)
+        assert again == alone, take
+        assert recipes.compute(store, again)
+    assert resolve(store, once, "model/*", "theirs") == resolve(store, id_, "a", "theirs")
+
+
+def test_a_rename_is_settled_anew(store):
+    """The name that the first word gave goes with it."""
+    id_ = opened(store, {"old": [1, 2]}, {"left": [1, 2]}, {"right": [1, 2]})
+    for first in ("ours", "theirs", "base"):
+        for then, name in (("ours", "left"), ("theirs", "right"), ("base", "old")):
+            done = resolve(store, resolve(store, id_, "old", first), "old", then)
+            assert listed(store, done) == {name: [1, 2]}
+            assert recipes.compute(store, done)
+
+
+def test_a_deletion_is_taken_back(store):
+    """What was settled as gone can come back; a glob means what is open before what is settled."""
+    id_ = opened(store, {"a": [0], "b": [1]}, {"b": [2]}, {"a": [5], "b": [3]})
+    gone = resolve(store, id_, "a", "ours")
+    assert open_conflicts(store, gone).keys() == {"model/b"}
+    assert listed(store, resolve(store, resolve(store, gone, "a", "theirs"), "b", "ours")) == {"a": [5], "b": [2]}
+    both = resolve(store, gone, "*", "theirs")
+    assert listed(store, both) == {"b": [3]}
+
+
 def test_a_rename_takes_the_name_with_it(store):
     """Who wins a rename gives the name, and the recipe agrees."""
     id_ = opened(store, {"old": [1, 2]}, {"left": [1, 2]}, {"right": [1, 2]})
@@ -152,7 +183,7 @@ def test_words_and_blobs_of_preprocessing_can_be_settled(store):
 @pytest.mark.parametrize(
     ("path", "take", "error", "told"),
     [
-        ("model/b", "ours", NotFoundError, r"no open conflict at 'model/b' in .*; did you mean 'model/a'"),
+        ("model/b", "ours", NotFoundError, r"no conflict at 'model/b' in .*; did you mean 'model/a'"),
         ("a", "hours", SpecError, "no strategy 'hours' to merge branches with; did you mean 'ours'"),
         ("a", "3", SpecError, "'model/a' has 2 heads: take a number from 1 to 2, not 3"),
         ("a", "0", SpecError, "take a number from 1 to 2, not 0"),

@@ -274,7 +274,8 @@ def test_weights_that_make_no_sense_are_refused(weights):
     """One positive number for each branch."""
     store = content()
     _, x, y = fork(store, {"a": [0]}, {"a": [1]}, {"a": [3]})
-    with pytest.raises(SpecError, match="2 positive weights are needed"):
+    wrong = f"weight {weights[1]} cannot be" if len(weights) == 2 else "2 weights are needed, one for each branch"
+    with pytest.raises(SpecError, match=wrong):
         merge(store, x, [y], How("mean", weights=weights))
 
 
@@ -571,8 +572,17 @@ def test_a_forged_merge_does_not_come_out():
     ("change", "told"),
     [
         ({"bases": None}, "names no bases"),
-        ({"rules": [["a"]]}, "its recipe is broken"),
+        ({"rules": [["a"]]}, "recipe is broken at 'rules'"),
         ({"otherwise": {"use": "mean/9"}}, "strategy 'mean/9' is unknown to this fedloom: upgrade"),
+        ({"otherwise": [1]}, "broken at 'otherwise'"),
+        ({"rules": [[1, {}]]}, "broken at 'rules'"),
+        ({"optimizer": "x"}, "broken at 'optimizer'"),
+        ({"settled": []}, "broken at 'settled'"),
+        ({"settled": {"model/a": 1}}, "broken at 'settled'"),
+        ({"replay": 1}, "broken at 'replay'"),
+        ({"bases": [1]}, "names no bases"),
+        ({"bases": ["zz"]}, "names no bases"),
+        ({"bases": ["../../settings"]}, "names no bases"),
     ],
 )
 def test_a_broken_recipe_of_a_merge_ends_in_a_sentence(change, told):
@@ -802,9 +812,24 @@ def test_a_cherry_pick_adds_a_commits_change():
     assert listed(store, outcome.commit) == {"a": [9, 2], "b": [1]}
     assert (made.kind, made.parents, made.facts["replayed"]) == ("merge", (x,), z)
     assert same_again(store, outcome.commit)
-    assert cherry_pick(store, z, y).kind == "up-to-date"
     with pytest.raises(SpecError, match="is the start of a history"):
         cherry_pick(store, x, root)
+
+
+def test_what_was_undone_can_be_picked_again():
+    """A commit in the history is no reason to do nothing; only where it makes no difference nothing is done."""
+    store = content()
+    root = commit(store, {"a": [0, 0], "b": [3]})
+    good = commit(store, {"a": [5, 0], "b": [4]}, root)
+    assert cherry_pick(store, good, good).kind == "up-to-date"
+    undone = revert_commit(store, good, good).commit
+    assert listed(store, undone) == {"a": [0, 0], "b": [3]}
+    again = cherry_pick(store, undone, good)
+    assert (again.kind, listed(store, again.commit)) == ("merged", {"a": [5, 0], "b": [4]})
+    assert store.commit(again.commit).parents == (undone,)
+    assert same_again(store, again.commit)
+    later = commit(store, {"a": [1, 1], "b": [3]}, undone)
+    assert listed(store, cherry_pick(store, later, good).commit) == {"a": [6, 1], "b": [4]}
 
 
 def test_a_revert_takes_a_commits_change_back():

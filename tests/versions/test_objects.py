@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -231,6 +232,18 @@ def test_trees_commits_and_attestations_come_back(given_):
     back = decode(whole(encoded))
     assert back == value
     assert encode(back) == encoded
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_object_of_any_kind_is_read_without_being_told_its_kind(kind):
+    """Kind and value, as the decoder of that kind gives it; every kind has one."""
+    data = whole(GOLDEN[kind][0])
+    found, value = objects.decode(data)
+    assert found == kind
+    assert DECODERS[kind][1](value) == DECODERS[kind][1](DECODERS[kind][0](data))
+    assert sorted(objects.DECODERS) == KINDS == sorted(get_args(objects.Kind))
+    with pytest.raises(CorruptObjectError):
+        objects.decode(data[:10])
 
 
 @given(st.binary(max_size=300))

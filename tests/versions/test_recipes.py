@@ -230,6 +230,7 @@ def test_a_tensor_too_many_or_too_few_is_found():
         (Recipe("fold/1", {"strategy": {"use": "fedavg", "speed": 1}}, ()), "needs a strategy this fedloom lacks"),
         (Recipe("fold/1", {"strategy": {"use": "trimmed_mean", "beta": 2}}, ()), "cannot be computed: beta"),
         (Recipe("fold/1", {"strategy": {"use": "fedavg"}}, ()), "cannot be computed: at least 1"),
+        (Recipe("fold/1", {"strategy": {"use": ["fedavg"]}}, ()), "needs a strategy this fedloom lacks"),
         (Recipe("fold/1", {}, ()), "its recipe is broken"),
     ],
 )
@@ -240,6 +241,25 @@ def test_a_recipe_that_cannot_be_followed_ends_in_a_sentence(recipe, told):
     wrong = store.add_commit(replace(store.commit(tip), recipe=recipe))
     with pytest.raises(CorruptObjectError, match=told):
         store.model(wrong)
+
+
+def test_options_and_updates_that_no_strategy_can_use_end_in_a_sentence():
+    """What a foreign repository wrote is refused as such, whatever the strategy makes of it."""
+    store = content()
+    tip = round_(store, root(store), 1)
+    true = store.commit(tip)
+    odd = store.add_tensors({"other": np.zeros(3)})
+    inputs = tuple(replace(part, weight=0.0) for part in true.recipe.inputs)
+    for recipe in [
+        Recipe("fold/1", {"strategy": {"use": "fedadam", "eta": "x"}}, true.recipe.inputs),
+        Recipe("fold/1", {"strategy": {"use": "multi_krum", "f": [1]}}, true.recipe.inputs),
+        Recipe("fold/1", {"strategy": {"use": "fedavg"}}, (Input("north", odd.id, 1.0),)),
+        Recipe("fold/1", {"strategy": {"use": "fedavg"}}, inputs),
+    ]:
+        with pytest.raises(CorruptObjectError, match=r"cannot be computed|needs a strategy|does not come out"):
+            recipes.compute(store, store.add_commit(replace(true, recipe=recipe)))
+    with pytest.raises(CorruptObjectError, match="it follows no commit"):
+        recipes.compute(store, store.add_commit(replace(true, parents=())))
 
 
 def test_a_lost_tensor_without_a_recipe_is_missing():

@@ -1,15 +1,21 @@
 """Verification finds whatever was changed, and never lets what it could not check pass for checked."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedloom.errors import FedloomError
 from fedloom.values import Contribution
 from fedloom.versions import recipes, signing, tombstones
+from fedloom.versions.conflicts import resolve
 from fedloom.versions.content import Content
 from fedloom.versions.keys import create_key, read_private_key
+from fedloom.versions.merge import How, merge
+from fedloom.versions.merge_replay import cherry_pick, revert_commit
 from fedloom.versions.merging.catalog import STRATEGIES
 from fedloom.versions.objects import Commit, Conflict, Entry, Input, encode_tree, named
 from fedloom.versions.store import Store
@@ -63,12 +69,13 @@ def history(content, rounds=3, **how):
 
 
 def test_a_whole_history_is_verified_and_counted():
-    """Every commit and object is read, every round is computed anew."""
+    """Every commit and object is read, every round is computed anew; where the history starts is listed as such."""
     content = in_memory()
     verdict = verify(content, history(content))
     assert verdict.ok
     assert (verdict.commits, verdict.shallow, verdict.absent) == (4, 0, {})
-    assert [(one.number, one.recomputed) for one in verdict.rounds] == [(1, True), (2, True), (3, True)]
+    told = [(one.number, one.recomputed, one.why) for one in verdict.rounds]
+    assert told == [(0, False, "a start"), (1, True, ""), (2, True, ""), (3, True, "")]
     # 4 commits, their trees and models; 3 receipts with 2 updates each; tensors: 2 a model and update; the notes
     assert verdict.objects == 4 + 4 + 4 + 3 + 3 * 2 + 2 * (4 + 3 * 2) + 1
     assert verdict.bytes == sum(len(content.database.get(id_)) for id_ in content.database.ids())
@@ -86,7 +93,7 @@ def test_rounds_whose_updates_are_not_here_are_not_called_recomputed(how, absent
     content = in_memory()
     verdict = verify(content, history(content, **how))
     assert verdict.ok
-    assert [(one.recomputed, one.why) for one in verdict.rounds] == [(False, why)] * 3
+    assert [(one.recomputed, one.why) for one in verdict.rounds] == [(False, "a start"), *[(False, why)] * 3]
     assert verdict.absent == absent
 
 
@@ -96,7 +103,7 @@ def test_models_that_are_not_stored_are_computed():
     verdict = verify(content, history(content, store=False))
     assert verdict.ok
     assert verdict.absent == {"recipe": 6}
-    assert all(one.recomputed for one in verdict.rounds)
+    assert all(one.recomputed for one in verdict.rounds[1:])
 
 
 def test_a_model_that_nobody_can_compute_is_a_problem():
@@ -115,7 +122,7 @@ def test_a_round_that_does_not_come_out_of_its_inputs_is_found(store):
     verdict = verify(content, forged)
     assert not verdict.ok
     assert "'model/head.w' of commit" in verdict.problems[0]
-    assert [(one.recomputed, one.why) for one in verdict.rounds] == [(False, "it came out otherwise")]
+    assert [(one.recomputed, one.why) for one in verdict.rounds[1:]] == [(False, "it came out otherwise")]
 
 
 def on_disk(folder):
@@ -161,7 +168,7 @@ def test_whichever_object_is_missing_is_named(tmp_path):
         verdict = verify(poorer, tip)
         if verdict.absent:
             assert verdict.absent == {"recipe": 1}, "a model's tensor that its recipe gives back"
-            assert all(one.recomputed for one in verdict.rounds)
+            assert all(one.recomputed for one in verdict.rounds[1:])
         else:
             assert any("missing" in problem for problem in verdict.problems), (id_, verdict)
 
@@ -215,8 +222,7 @@ def test_an_object_that_may_be_absent_in_one_tree_is_missed_in_another(excused_f
     if excused_first:
         plain = content.add_commit(replace(content.commit(tip), parents=(start, plain)))
     problems = verify(content, plain).problems
-    assert len(problems) == 2
-    assert all("is missing" in problem for problem in problems)
+    assert len([problem for problem in problems if "is missing" in problem]) == 2
 
 
 def test_an_update_that_is_promised_may_be_a_model_that_is_not():
@@ -345,3 +351,262 @@ def test_a_broken_signature_is_a_problem_wherever_it_is(key):
     )
     assert verdict.signers == ("hub",)
     assert verdict.as_json()["ok"] is False
+
+
+# what a recipe may name
+
+
+def reforged(content, id_, **changes):
+    """Commit the same with something else in its place."""
+    return content.add_commit(replace(content.commit(id_), **changes))
+
+
+def recipe_with(content, id_, *inputs, **settings):
+    recipe = content.commit(id_).recipe
+    return replace(recipe, inputs=inputs or recipe.inputs, settings={**recipe.settings, **settings})
+
+
+def the_problem(content, id_):
+    """Give the one thing that is wrong with a commit, which is not counted as computed anew."""
+    verdict = verify(content, id_)
+    assert len(verdict.problems) == 1, verdict.problems
+    (one,) = [one for one in verdict.rounds if one.commit == id_]
+    assert (one.recomputed, one.why) == (False, "its recipe is not what the commit says")
+    return verdict.problems[0].removeprefix(f"commit {id_[:12]}: ")
+
+
+@pytest.mark.parametrize("keep", ["stored", "promised", "opaque"])
+def test_a_rounds_recipe_reads_what_its_receipts_name(keep):
+    """Another update, one left out, one too many, one counted twice: none passes, whatever became of the updates."""
+    content = in_memory()
+    tip = round_(content, root(content), 1, keep=keep)
+    assert verify(content, tip).ok
+    north, south = content.commit(tip).recipe.inputs
+    other = content.add_tensors(model(7)).id
+    for inputs, problem in [
+        ((replace(north, id=other), south), "its recipe reads other updates of north than its receipts name"),
+        ((north,), "its recipe leaves out south, for which it holds a receipt"),
+        (
+            (north, south, replace(north, name="west")),
+            "its recipe reads updates of west, for which it holds no receipt",
+        ),
+        ((north, north, south), "its recipe counts an update twice"),
+    ]:
+        forged = reforged(content, tip, recipe=recipe_with(content, tip, *inputs))
+        assert the_problem(content, forged) == problem
+
+
+def test_a_forged_model_with_honest_opaque_receipts_is_not_recomputed():
+    """The model comes out of its recipe to the bit, but the recipe reads an update that no receipt names."""
+    content = in_memory()
+    start = root(content)
+    evil = {name: np.full_like(array, 7) for name, array in model(0).items()}
+    receipts = content.add_tree({"north": Entry("tree", encode_tree(named(model(1))).id, "opaque")})
+    tree = content.add_tree({"model": content.add_tensors(evil), "receipts": receipts}).id
+    recipe = recipes.fold_recipe({"use": "fedavg"}, [Input("north", content.add_tensors(evil).id, 1.0)])
+    forged = content.add_commit(Commit(tree, (start,), "round", "1", {"round": 1}, recipe))
+    assert recipes.compute(content, forged)
+    assert the_problem(content, forged) == "its recipe reads other updates of north than its receipts name"
+
+
+def test_a_round_follows_one_commit_and_has_the_recipe_of_a_round():
+    """More parents would make it a merge, and a merge's recipe would let it do without receipts."""
+    content = in_memory()
+    start = root(content)
+    one, two = round_(content, start, 1), round_(content, start, 2)
+    assert the_problem(content, reforged(content, two, parents=(start, one))).startswith("a round follows one commit")
+    for kind in ("merge", "import", "train", "revert"):
+        assert f"a commit of kind '{kind}'" in the_problem(content, reforged(content, one, kind=kind))
+    merged = merge(content, one, [two], How("mean")).commit
+    for kind in ("round", "import", "train"):
+        assert f"a commit of kind '{kind}'" in the_problem(content, reforged(content, merged, kind=kind))
+
+
+def test_the_forms_our_own_code_writes_are_computed_anew():
+    """A merge of two, of three, across a criss-cross, with open and settled conflicts; picks, reverts."""
+    content = in_memory()
+    start = root(content)
+    one, two, three = (round_(content, start, number) for number in (1, 2, 3))
+    first = merge(content, one, [two], How("mean")).commit
+    crossed = merge(content, round_(content, first, 4), [merge(content, two, [one], How("mean")).commit], How("mean"))
+    opened = merge(content, one, [three])
+    assert opened.conflicts
+    made = [
+        first,
+        crossed.commit,
+        merge(content, one, [two, three], How("mean")).commit,
+        opened.commit,
+        resolve(content, opened.commit, "*", "mean"),
+        cherry_pick(content, three, one).commit,
+        cherry_pick(content, three, first, mainline=2).commit,
+        revert_commit(content, first, two, mainline=None).commit,
+        revert_commit(content, first, first, mainline=1).commit,
+    ]
+    for id_ in made:
+        verdict = verify(content, id_)
+        assert verdict.ok, verdict.problems
+        assert [one.why for one in verdict.rounds if not one.recomputed] == ["a start"]
+
+
+def test_unrelated_histories_are_merged_without_a_base():
+    """That is a form too, and a base made up for it is none."""
+    content = in_memory()
+    one = root(content)
+    other = content.add_commit(Commit(content.add_tree({"model": content.add_tensors(model(5))}).id, (), "import", "x"))
+    merged = merge(content, one, [other], How("mean", allow_unrelated=True)).commit
+    assert verify(content, merged).ok
+    forged = reforged(content, merged, recipe=recipe_with(content, merged, bases=[one]))
+    assert the_problem(content, forged) == "its recipe's bases are not what its parents have in common"
+
+
+def test_a_merges_recipe_merges_its_parents_on_what_they_have_in_common():
+    """Other heads, another order, a base of one's own or none: the result may fit, and is still no merge of these."""
+    content = in_memory()
+    start = root(content)
+    one, two, three = (round_(content, start, number) for number in (1, 2, 3))
+    merged = merge(content, one, [two], How("mean")).commit
+    heads = "its recipe merges other commits than its parents"
+    assert the_problem(content, reforged(content, merged, parents=(one, three))) == heads
+    assert the_problem(content, reforged(content, merged, parents=(two, one))) == heads
+    assert the_problem(content, reforged(content, merged, parents=(one,))) == heads
+    for bases in ([], [one], [start, one], ["f" * 64]):
+        forged = reforged(content, merged, recipe=recipe_with(content, merged, bases=bases))
+        assert the_problem(content, forged) == "its recipe's bases are not what its parents have in common"
+    forged = reforged(content, merged, recipe=recipe_with(content, merged, replay=True))
+    assert "disagree whether one commit is done again" in the_problem(content, forged)
+
+
+def test_a_pick_does_again_what_its_facts_name_and_nothing_else():
+    """Onto its one parent, from a parent of the picked commit."""
+    content = in_memory()
+    start = root(content)
+    one, two = round_(content, start, 1), round_(content, start, 2)
+    picked = cherry_pick(content, two, one).commit
+    facts = content.commit(picked).facts
+    onto = "its recipe starts from something else than its parent"
+    assert the_problem(content, reforged(content, picked, parents=(start,))) == onto
+    assert the_problem(content, reforged(content, picked, parents=(two, one))) == onto
+    forged = reforged(content, picked, recipe=recipe_with(content, picked, bases=[start, one]))
+    assert the_problem(content, forged) == onto
+    named = reforged(content, picked, facts={**facts, "replayed": two})
+    assert the_problem(content, named) == "its recipe does another commit's change again than its facts name"
+    forged = reforged(content, picked, recipe=recipe_with(content, picked, bases=[two]))
+    assert "base is no parent of the commit whose change" in the_problem(content, forged)
+    bare = reforged(content, picked, facts={k: v for k, v in facts.items() if k != "replayed"})
+    assert "disagree" in the_problem(content, bare)
+
+
+def test_a_revert_undoes_what_its_facts_name_and_its_parent_has():
+    """Back to a parent of the undone commit, which is part of the history."""
+    content = in_memory()
+    start = root(content)
+    one = round_(content, start, 1)
+    tip, aside = round_(content, one, 2), round_(content, start, 3)
+    undone = revert_commit(content, tip, one).commit
+    facts = content.commit(undone).facts
+    assert verify(content, undone).ok
+    named = reforged(content, undone, facts={**facts, "reverted": tip})
+    assert the_problem(content, named) == "its recipe undoes another commit than its facts name"
+    onto, before = content.commit(undone).recipe.inputs
+    recipe = recipe_with(content, undone, onto, replace(before, id=aside))
+    assert "goes back to something else" in the_problem(content, reforged(content, undone, recipe=recipe))
+    recipe = recipe_with(content, undone, bases=[aside])
+    strange = reforged(content, undone, facts={**facts, "reverted": aside}, recipe=recipe)
+    assert the_problem(content, strange) == "its recipe undoes a commit that its parent does not descend from"
+    for told in (None, 7, ["x"]):
+        assert not verify(content, reforged(content, undone, facts={**facts, "reverted": told})).ok
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_picked_commit_need_not_be_here_as_long_as_the_model_is(stored):
+    """It is no parent, so a clone lacks it: the verdict names it. Without the model as well, the model is lost."""
+    content = in_memory()
+    start = root(content)
+    one, two = round_(content, start, 1), round_(content, start, 2)
+    picked = cherry_pick(content, two, one).commit
+    model_ = {entry.id for entry in content.tree(content.part(picked, "model").id).values()}
+    verdict = verify(Without(content, {one} | (set() if stored else model_)), picked)
+    (told,) = [it.why for it in verdict.rounds if it.commit == picked]
+    assert told == f"its recipe names {one[:12]}, which is not here"
+    assert verdict.ok is stored
+    assert all("missing" in problem for problem in verdict.problems)
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts", "why"),
+    [
+        ("merge", {}, "merge: no recipe; "),
+        ("revert", {"revert": {"site": "north", "method": "subtract"}}, "revert by subtract: no recipe; "),
+        ("revert", {"revert": {"method": "\x1b[2J"}}, "revert: no recipe; "),
+        ("revert", {"revert": 7}, "revert: no recipe; "),
+    ],
+)
+def test_what_has_no_recipe_is_listed_with_its_evidence(kind, facts, why):
+    """A gate's statement, where there is one; the commit never counts as computed."""
+    content = in_memory()
+    start = root(content)
+    made = content.add_commit(Commit(content.commit(start).tree, (start,), kind, "made", facts))
+    verdict = verify(content, made)
+    assert (verdict.ok, verdict.rounds[0].recomputed) == (True, False)
+    assert verdict.rounds[0].why == why + "and no gate measured it"
+    content.attest(made, "gate", {"passed": True})
+    assert verify(content, made).rounds[0].why == why + "its evidence is the measured gate"
+
+
+@pytest.mark.parametrize("method", ["repair", "retrain"])
+def test_a_model_trained_without_a_site_is_that_of_the_line_it_names(method):
+    """A line was trained and is verified itself, so the model has to be its model."""
+    content = in_memory()
+    start = root(content)
+    tip, line = round_(content, start, 1), round_(content, start, 2)
+    facts = {"revert": {"site": "north", "method": method}}
+    true = content.add_commit(Commit(content.commit(line).tree, (tip, line), "revert", "out", facts))
+    verdict = verify(content, true)
+    assert verdict.ok
+    assert [one.why.partition(":")[0] for one in verdict.rounds if one.commit == true] == [f"revert by {method}"]
+    for changes in ({"tree": content.commit(tip).tree}, {"parents": (tip,)}, {"tree": content.add_tree({}).id}):
+        verdict = verify(content, reforged(content, true, **changes))
+        assert len(verdict.problems) == 1
+        assert "line it" in verdict.problems[0]
+
+
+@pytest.mark.parametrize("number", ["x", None, 1.5, True, [], {}])
+def test_a_round_whose_number_is_none_is_a_problem(number):
+    """Facts are whatever a stranger wrote; the rest of the history is verified all the same."""
+    content = in_memory()
+    tip = reforged(content, round_(content, root(content), 1), facts={"round": number})
+    verdict = verify(content, tip)
+    assert verdict.problems == (f"commit {tip[:12]}: its facts give no whole number as its round",)
+    assert verdict.commits == 2
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-2, 2) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["bases", "rules", "otherwise", "optimizer", "settled", "replay", "strategy"]),
+    json_values,
+    st.dictionaries(st.sampled_from(["round", "replayed", "reverted", "revert", "merge", "axes"]), json_values),
+    st.sampled_from(["round", "merge", "revert"]),
+)
+def test_no_facts_or_settings_raise(name, value, facts, kind):
+    """Whatever JSON stands in a recipe's settings and a commit's facts, the verdict is given, in sentences."""
+    content = in_memory()
+    start = root(content)
+    one, two = round_(content, start, 1), round_(content, start, 2)
+    true = merge(content, one, [two], How("mean")).commit if kind == "merge" else one
+    if kind == "revert":
+        true = revert_commit(content, one, one).commit
+    before = content.commit(true)
+    forged = reforged(
+        content, true, facts={**before.facts, **facts}, recipe=recipe_with(content, true, **{name: value})
+    )
+    for problem in verify(content, forged).problems:
+        assert "Error" not in problem
+    with suppress(FedloomError):
+        recipes.compute(content, forged)

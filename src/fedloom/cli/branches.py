@@ -10,6 +10,7 @@ from rich.text import Text
 
 from fedloom.cli.opening import open_repository
 from fedloom.cli.output import console, print_json
+from fedloom.cli.tables import print_table
 from fedloom.values import Digest
 from fedloom.versions.repository import Repository
 from fedloom.versions.revisions import HEAD
@@ -39,7 +40,7 @@ def list_branches(folder: Path, *, as_json: bool) -> None:
         name = Text(f"{'*' if one['current'] else ' '} {one['branch']}", style="bold green" if one["current"] else "")
         mark = Text("protected", style="yellow") if one["protected"] else ""
         table.add_row(name, Text(one["commit"][:12], "cyan"), mark, one["message"])
-    console().print(table)
+    print_table(console(), table)
 
 
 def make_branch(folder: Path, name: str, start: str | None, *, as_json: bool) -> None:
@@ -75,7 +76,7 @@ def list_tags(folder: Path, *, as_json: bool) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, id_ in found.items():
         table.add_row(Text(name, "bold yellow"), Text(id_[:12], "cyan"), _commit(repository, id_)["message"])
-    console().print(table)
+    print_table(console(), table)
 
 
 def make_tag(folder: Path, name: str, start: str | None, *, as_json: bool) -> None:

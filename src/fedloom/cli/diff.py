@@ -13,6 +13,7 @@ from rich.text import Text
 
 from fedloom.cli.opening import chosen, open_repository
 from fedloom.cli.output import console, figure, print_json
+from fedloom.cli.tables import print_table
 from fedloom.versions.diff import Change, Diff, EntryChange, ValueChange
 
 _MARKS: dict[Change, tuple[str, str]] = {
@@ -83,7 +84,7 @@ def _print_metrics(out: Console, old: Facts, new: Facts) -> None:
         figures = [[side.get(row, {}).get(name) for side in sides] for name in names]
         style = "bold" if row == "all sites" else ""
         table.add_row(row, *(f"{figure(before)} → {figure(after)}" for before, after in figures), style=style)
-    out.print(table)
+    print_table(out, table)
 
 
 def _print_part(out: Console, found: Diff, part: str, counts: dict[Change, int]) -> None:
@@ -96,7 +97,7 @@ def _print_part(out: Console, found: Diff, part: str, counts: dict[Change, int])
         _print_values(out, "", entry.values)
         _print_lines(out, entry.lines)
     if any(entry.tensor for entry in shown):
-        out.print(_tensor_table(shown))
+        print_table(out, _tensor_table(shown))
 
 
 def _remark(entry: EntryChange) -> str:

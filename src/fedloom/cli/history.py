@@ -11,6 +11,7 @@ from rich.text import Text
 
 from fedloom.cli.opening import newest, open_repository
 from fedloom.cli.output import bytes_text, console, figure, print_json
+from fedloom.cli.tables import print_table
 from fedloom.cli.telling import answered, by_commit, commit_json, main_metric, measured, refs_of, state
 from fedloom.errors import NotFoundError, StorageError, nearest
 from fedloom.pipeline.runs import RUNS
@@ -43,7 +44,7 @@ def print_log(folder: Path, name: str | None, *, as_json: bool) -> None:
         table.add_column(heading, justify="left" if left else "right", no_wrap=heading != "refs")
     for row in rows:
         table.add_row(*[cell for heading, cell in zip(_LOG, row, strict=True) if heading in used])
-    console().print(table)
+    print_table(console(), table)
 
 
 def print_site(folder: Path, name: str | None, site: str, *, as_json: bool) -> None:
@@ -66,7 +67,7 @@ def print_site(folder: Path, name: str | None, site: str, *, as_json: bool) -> N
         metric = main_metric(measured(repository, id_, repository.commit(id_)))
         weight, update = f"{one['weight']:.1%}", f"{one['keep']} {one['update'][:12]}" if one["update"] else "none"
         table.add_row(Text(id_[:12], "cyan"), str(one["round"]), weight, update, metric, " ".join(names.get(id_, [])))
-    console().print(table)
+    print_table(console(), table)
 
 
 def _took_part(repository: Repository, commit: Commit, site: str) -> dict[str, Any] | None:
@@ -97,7 +98,7 @@ def print_refs(folder: Path, *, as_json: bool) -> None:
     table = _table("ref", "commit", "state", "kind", "moved", "why")
     for name, ref in told.items():
         table.add_row(name, ref["commit"][:12], ref["state"], ref["kind"], _when(ref["moved"]), ref["why"])
-    console().print(table)
+    print_table(console(), table)
 
 
 def _ref_facts(repository: Repository) -> Iterator[tuple[str, dict[str, str]]]:
@@ -119,7 +120,7 @@ def print_reflog(folder: Path, name: str, *, as_json: bool) -> None:
     table = _table("commit", "moved", "why")
     for move in reversed(moves):
         table.add_row(Text(move.target[:12] if move.target else "deleted", "cyan"), _when(move.when), move.why)
-    console().print(table)
+    print_table(console(), table)
 
 
 def _moves(repository: Repository, name: str) -> tuple[str, list[Move]]:

@@ -13,14 +13,16 @@ from rich.text import Text
 
 from fedloom.cli.opening import chosen, open_repository
 from fedloom.cli.output import console, figure, print_json
+from fedloom.cli.tables import print_table
 from fedloom.errors import EXIT_CONFLICT, EXIT_OK, SpecError, VersionsError
 from fedloom.local.measure import Measured, judge_candidate
 from fedloom.pipeline.spec import FILE, read_spec
 from fedloom.telemetry.metrics import worst
 from fedloom.values import Digest, tensor_spec
 from fedloom.versions import merge_landing
-from fedloom.versions.conflicts import open_conflicts
+from fedloom.versions.conflicts import fits, open_conflicts
 from fedloom.versions.merge import How, MergeOutcome, merge
+from fedloom.versions.merge_reopening import settled_words
 from fedloom.versions.merge_replay import cherry_pick, revert_commit
 from fedloom.versions.objects import Conflict, Entry
 from fedloom.versions.repository import Repository
@@ -30,7 +32,7 @@ _NAMED = 4
 _PLAIN = ("unchanged", "same", "taken", "deleted", "dropped")
 """Outcomes that need no attention; all others are shown with every name there is room for."""
 
-Judge = Callable[[Digest, Sequence[Digest]], Measured]
+Judge = Callable[[Digest, Sequence[Digest]], Measured | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +137,12 @@ def resolve_conflicts(folder: Path, path: str, take: str, *, as_json: bool) -> i
     commit = merge_landing.resolve(repository, branch, path, take)
     left = open_conflicts(repository, commit)
     settled = [name for name in before if name not in left]
+    settled = settled or [name for name in settled_words(repository.commit(commit)) if fits(name, path)]
     if as_json:
         print_json({"commit": commit, "settled": settled, "open": list(left)})
         return EXIT_OK
     out = console()
-    out.print(f"{', '.join(settled)}: {take}")
+    out.print(f"{', '.join(settled)}: {take}{_whose(repository, commit, take)}")
     if left:
         out.print(f"{len(left)} open: {_some(list(left))}")
     else:
@@ -174,9 +177,11 @@ def _standing_rules(folder: Path) -> tuple[str, ...]:
 
 
 def _judge(repository: Repository, folder: Path, branch: str, *, measured: bool, quiet: bool) -> Judge | None:
-    """Give what measures a candidate before the branch moves; None where nothing is to be, or can be, measured."""
-    if not measured or not (folder / FILE).is_file():
+    """Give what measures a candidate before the branch moves, or says why it cannot; None where nobody wants it."""
+    if not measured:
         return None
+    if not (folder / FILE).is_file():
+        return _unmeasured(quiet=quiet)
     judge, protected = judge_candidate(folder), f"heads/{branch}" in repository.settings.read().protected
 
     def judged(candidate: Digest, parents: Sequence[Digest]) -> Measured:
@@ -184,6 +189,16 @@ def _judge(repository: Repository, folder: Path, branch: str, *, measured: bool,
         if not quiet:
             _print_measured(console(), branch, found, protected=protected)
         return found
+
+    return judged
+
+
+def _unmeasured(*, quiet: bool) -> Judge:
+    """Say of a candidate that nothing is known about it: a clone has no sites."""
+
+    def judged(candidate: Digest, parents: Sequence[Digest]) -> None:  # noqa: ARG001  as a judge is called
+        if not quiet:
+            console().print(f"not measured: there is no {FILE} here")
 
     return judged
 
@@ -201,9 +216,11 @@ def _weights(text: str, names: Sequence[str]) -> list[float] | None:
     for part in text.split(","):
         name, _, weight = part.rpartition("=")
         try:
-            given[name.strip()] = float(weight)
+            given[name.strip()] = number = float(weight)
         except ValueError:
             raise SpecError(f"weight '{part.strip()}' must be NAME=NUMBER, such as {names[0]}=2") from None
+        if not 0.0 < number < float("inf"):
+            raise SpecError(f"weight '{part.strip()}' cannot be: a weight is a number above 0, such as {names[0]}=2")
     if given.keys() != set(names):
         raise SpecError(f"--weights must name each branch once: {', '.join(f'{name}=1' for name in names)}")
     return [given[name] for name in names]
@@ -229,7 +246,7 @@ def _print_outcome(out: Console, repository: Repository, branch: str, outcome: M
         shares = [f"{part.name} {part.weight / total:.0%}" for part in commit.recipe.inputs]
         base = ", ".join(id_[:_SHORT] for id_ in outcome.bases) or "none"
         out.print(Text(f"base {base}; weights {', '.join(shares)}", style="dim"))
-    out.print(_outcome_table(outcome.outcomes))
+    print_table(out, _outcome_table(outcome.outcomes))
 
 
 def _outcome_table(outcomes: Mapping[str, str]) -> Table:
@@ -260,7 +277,9 @@ def _print_conflicts(out: Console, repository: Repository, commit: Digest, confl
         sides = [_side(repository, entry) for entry in (conflict.base, *conflict.heads)]
         table.add_row(Text(path, style="red"), conflict.problem, *sides, *_figures(conflict.stats))
     out.print()
-    out.print(table)
+    print_table(out, table)
+    if told := _sides_told(repository, commit):
+        out.print(told)
     for path, conflict in conflicts.items():
         if "reason" in conflict.stats:
             out.print(f"{path}: {conflict.stats['reason']}")
@@ -272,11 +291,36 @@ def _print_conflicts(out: Console, repository: Repository, commit: Digest, confl
 
 
 def _head_names(repository: Repository, commit: Digest, conflicts: Mapping[str, Conflict]) -> list[str]:
-    recipe = repository.commit(commit).recipe
+    names = _owners(repository, commit)
     count = max(len(conflict.heads) for conflict in conflicts.values())
-    if recipe is not None and len(recipe.inputs) == count:
-        return [part.name for part in recipe.inputs]
+    if len(names) == count:
+        return names
     return [f"head {n + 1}" for n in range(count)]
+
+
+def _sides_told(repository: Repository, commit: Digest) -> str:
+    """Say whose each side is: the first head's, which is not the current branch where another one contains that."""
+    names, branch = _owners(repository, commit), repository.settings.read().branch
+    if not names:
+        return ""
+    words = ("ours", "theirs") if len(names) == 2 else ("1 or ours", *(str(n + 1) for n in range(1, len(names))))
+    told = ", ".join(f"{word} is {name}'s" for word, name in zip(words, names, strict=True))
+    return f"sides: {told}" + ("" if branch in names else f"; {branch} has no side, for the others contain it")
+
+
+def _owners(repository: Repository, commit: Digest) -> list[str]:
+    """Name the heads of a merge in order; those of a replay are the current branch and a commit."""
+    recipe = repository.commit(commit).recipe
+    replayed = {"onto": repository.settings.read().branch, "picked": "the picked commit", "before": "its parent"}
+    is_replay = recipe is not None and recipe.settings.get("replay")
+    return [replayed.get(part.name, part.name) if is_replay else part.name for part in recipe.inputs] if recipe else []
+
+
+def _whose(repository: Repository, commit: Digest, take: str) -> str:
+    """Say which branch a word for a side means."""
+    names, words = _owners(repository, commit), {"ours": 1, "theirs": 2}
+    number = int(take) if take.isdecimal() else words.get(take, 0)
+    return f", which is {names[number - 1]}'s" if 0 < number <= len(names) else ""
 
 
 def _side(repository: Repository, entry: Entry | None) -> str:
@@ -314,7 +358,7 @@ def _print_measured(out: Console, branch: str, found: Measured, *, protected: bo
         low, where = (figure(lowest[1]), lowest[0]) if lowest else ("–", "")
         table.add_row(f"{name} {id_[:_SHORT]}", figure(evaluation.pooled[found.metric]), low, where)
     out.print()
-    out.print(table)
+    print_table(out, table)
     for rule in found.rules:
         value = rule["value"] if isinstance(rule["value"], str) else figure(rule["value"])
         out.print(f"  {'holds ' if rule['holds'] else 'BROKEN'} {rule['rule']} (it is {value})")

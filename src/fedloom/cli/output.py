@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,13 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 FILE_WIDTH = 120
-"""Columns to use where no terminal says how many there are."""
+"""Columns to use where neither a terminal nor COLUMNS says how many there are."""
 
 
 def console() -> Console:
     """Make the console all human output goes to."""
     out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-    if not out.is_terminal:
+    if not out.is_terminal and not os.environ.get("COLUMNS", "").isdecimal():
         out.width = max(out.width, FILE_WIDTH)
     return out
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from fedloom.cli.opening import open_repository
 from fedloom.cli.output import bytes_text, console, print_json
+from fedloom.cli.tables import print_table
 from fedloom.errors import SpecError
 from fedloom.versions.remotes import addresses, sync
 from fedloom.versions.remotes.sync import Pushing, RefMove, Synced
@@ -38,7 +39,7 @@ def print_remotes(folder: Path, *, as_json: bool) -> None:
         table.add_column(heading)
     for name, url in found.items():
         table.add_row(name, url)
-    console().print(table)
+    print_table(console(), table)
 
 
 def remove_remote(folder: Path, name: str) -> None:
@@ -52,9 +53,7 @@ def clone_repository(
 ) -> None:
     """Copy a repository, and say what is there now."""
     home, given = folder or Path(_last_part(url)), _options(options)
-    if not Repository.exists_at(home):
-        sync.require_reachable(url, given)
-    repository = Repository.at(home)
+    repository = Repository.for_clone(url, home, given)
     synced = _watched(lambda watch: sync.clone(repository, url, only=only, options=given, watch=watch), as_json=as_json)
     _tell(synced, "received", as_json=as_json)
     if not as_json:

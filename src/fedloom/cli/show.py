@@ -15,6 +15,7 @@ from rich.text import Text
 
 from fedloom.cli.opening import newest, open_repository
 from fedloom.cli.output import bytes_text, comparison_table, console, figure, print_json
+from fedloom.cli.tables import print_table
 from fedloom.cli.telling import by_commit, commit_json, refs_of, state
 from fedloom.pipeline.runs import RUNS, closed, run_commits
 from fedloom.telemetry.recorder import Recorder
@@ -207,7 +208,7 @@ def _print_round(out: Console, shown: _Shown) -> None:
     whole = not shown.run or shown.run["status"] == "complete"
     which = "participation" if whole else f"participation in round {shown.commit.facts.get('round')}"
     out.print(f"\n{which}: {participation['status']}{why}")
-    out.print(_participation_table(participation, record, shown.receipts))
+    print_table(out, _participation_table(participation, record, shown.receipts))
 
 
 def _participation_table(
@@ -255,7 +256,7 @@ def _print_made(out: Console, shown: _Shown) -> None:
         table.add_row(
             "recipe", f"{recipe.algorithm} of {', '.join(_input(part.name, part.weight) for part in recipe.inputs)}"
         )
-    out.print(table)
+    print_table(out, table)
 
 
 def _input(name: str, weight: float) -> str:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from fedloom.cli.opening import chosen, open_repository
 from fedloom.cli.output import bytes_text, console, print_json
+from fedloom.cli.tables import print_table
 from fedloom.errors import EXIT_FAILED, EXIT_OK, SpecError, StorageError
 from fedloom.versions.keys import create_key, read_private_key, read_public_key_file
 from fedloom.versions.verify import Verdict
@@ -94,7 +95,7 @@ def list_trust(folder: Path, *, as_json: bool) -> None:
         table.add_column(heading)
     for name, key in names.items():
         table.add_row(name, key.id)
-    console().print(table)
+    print_table(console(), table)
 
 
 def verify_commit(folder: Path, name: str | None, demands: Demands, *, as_json: bool) -> int:

@@ -16,8 +16,9 @@ from fedloom.values import Digest
 from fedloom.versions.content import Content
 from fedloom.versions.merge_bench import Bench
 from fedloom.versions.merge_recipe import plan_of
+from fedloom.versions.merge_reopening import reopened, settled_words
 from fedloom.versions.merge_settling import settle
-from fedloom.versions.merge_sides import DROPPED, flat, side_of, stacked
+from fedloom.versions.merge_sides import DROPPED, Names, flat, side_of, stacked
 from fedloom.versions.merging.rules import MODEL
 from fedloom.versions.objects import Commit, Conflict, Entry, Recipe
 
@@ -45,39 +46,48 @@ def require_clean(content: Content, commit: Digest) -> None:
 def resolve(content: Content, commit: Digest, pattern: str, take: str) -> Digest:
     """Settle the conflicts that a path or glob fits and give the commit in which they are settled; it moves no ref.
 
+    Where none of them is open, those that were settled before are settled anew, by the new word.
     take: ours, theirs, base, a head's number or a branch strategy. Raises NotFoundError where nothing fits, SpecError
     and VersionsError as `settle` does; then nothing is settled.
     """
     known = content.commit(commit)
-    waiting = open_conflicts(content, commit)
-    chosen = [path for path in waiting if _fits(path, pattern)]
-    if not chosen:
-        told = nearest(pattern, waiting) if waiting else "none is open"
-        raise NotFoundError(f"no open conflict at '{pattern}' in {commit[:12]}; {told}")
+    waiting: Mapping[str, Conflict] = open_conflicts(content, commit)
+    chosen, said = [path for path in waiting if fits(path, pattern)], settled_words(known)
+    again = [] if chosen else [path for path in said if fits(path, pattern)]
+    if not chosen and not again:
+        told = nearest(pattern, [*waiting, *said]) if waiting or said else "none is open"
+        raise NotFoundError(f"no conflict at '{pattern}' in {commit[:12]}; {told}")
     bench = Bench(content, content.database)
+    parted: Mapping[str, Names] = {}
+    if again:
+        waiting, parted, memory = reopened(content, known)
+        bench = memory.keeping(content.database)
     heads = [part.id for part in known.recipe.inputs] if known.recipe else []
     weights = plan_of(known.recipe).weights if known.recipe else ()
     sides = [side_of(content, head) for head in heads]
     parts = content.tree(known.tree)
     entries, names = flat(content, parts)
-    for path in chosen:
+    names = {**parted, **names}
+    for path in chosen or again:
         conflict = waiting[path]
-        where, entry = settle(bench, conflict, take, weights or (1.0,) * len(conflict.heads), sides)
-        del entries[path]
+        shares = weights or (1.0,) * len(conflict.heads)
+        where, entry = settle(bench, conflict, take, shares, sides)
+        entries.pop(settle(bench, conflict, said[path], shares, sides).path if again else path, None)
         if entry is not None:
+            bench.keep(entry)
             names[where] = names[path] if where == path else (*names[path][:-1], where.removeprefix(MODEL))
             entries[where] = entry
     tree = stacked(entries, names, content.add_tree)
-    return content.add_commit(_settled(known, tree.id, dict.fromkeys(chosen, take)))
+    return content.add_commit(_settled(known, tree.id, dict.fromkeys(chosen or again, take), newly=len(chosen)))
 
 
-def _settled(commit: Commit, tree: Digest, taken: Mapping[str, str]) -> Commit:
+def _settled(commit: Commit, tree: Digest, taken: Mapping[str, str], *, newly: int) -> Commit:
     """Say in facts and recipe what a person decided."""
     facts = dict(commit.facts)
     if "merge" in facts:
         counts = dict(facts["merge"].get("outcomes", {}))
-        counts["conflict"] = counts.get("conflict", 0) - len(taken)
-        counts["resolved"] = counts.get("resolved", 0) + len(taken)
+        counts["conflict"] = counts.get("conflict", 0) - newly
+        counts["resolved"] = counts.get("resolved", 0) + newly
         facts["merge"] = {**facts["merge"], "outcomes": {name: count for name, count in counts.items() if count > 0}}
     recipe = commit.recipe
     if recipe is not None:
@@ -86,7 +96,8 @@ def _settled(commit: Commit, tree: Digest, taken: Mapping[str, str]) -> Commit:
     return replace(commit, tree=tree, facts=facts, recipe=recipe)
 
 
-def _fits(path: str, pattern: str) -> bool:
+def fits(path: str, pattern: str) -> bool:
+    """Whether a path or glob, with or without `model/`, means a path."""
     return any(fnmatchcase(name, pattern) or name == pattern for name in (path, path.removeprefix(MODEL)))
 
 

@@ -29,10 +29,17 @@ class Content:
         self.store = store
         self.lease = Lease(store)
         self.database = Database(store, self.lease)
-        self.refs = Refs(store)
+        self.refs = Refs(store, self._stays)
         self.settings = SettingsFile(store)
 
     # writing
+
+    def hold(self) -> None:
+        """Keep others from clearing anything away from now on; whoever is doing so already is waited for.
+
+        To be called before it is asked what is here by whoever relies on the answer; every write does so itself.
+        """
+        self.lease.hold()
 
     def add_tensors(self, tensors: Tensors, like: Mapping[str, Entry] | None = None) -> Entry:
         """Store named tensors as a tree; unchanged ones are stored once.
@@ -153,6 +160,11 @@ class Content:
     def commits_from(self, digits: str) -> list[Digest]:
         """List the commits whose ids begin with these digits."""
         return [id_ for id_ in self.database.ids(digits) if self._is_commit(id_)]
+
+    def _stays(self, id_: Digest) -> bool:
+        """Whether an object is here and stays for a ref that is about to point to it."""
+        self.hold()
+        return self.has(id_)
 
     def _is_commit(self, id_: Digest) -> bool:
         return objects.kind_of(self.database.get(id_)) == "commit"

@@ -10,16 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from fedloom.errors import SpecError, VersionsError, nearest
+from fedloom.errors import RefusedError, SpecError, nearest
 from fedloom.values import Digest
-from fedloom.versions import recipes
 from fedloom.versions.conflicts import open_conflicts, require_clean
 from fedloom.versions.content import Content
 from fedloom.versions.history import independent, merge_bases
 from fedloom.versions.merge_base import base_side, default_weights, levels
-from fedloom.versions.merge_bench import Bench
 from fedloom.versions.merge_engine import Merged, Plan, Policy, merge_sides
 from fedloom.versions.merge_recipe import merge_recipe
+from fedloom.versions.merge_reopening import laid_out
 from fedloom.versions.merge_sides import all_names, side_of, stacked
 from fedloom.versions.merging.catalog import as_settings
 from fedloom.versions.merging.rules import MODEL, Rules, parse_rules
@@ -93,7 +92,7 @@ def merge(
 ) -> MergeOutcome:
     """Merge commits into `ours`; `names` are those of the heads, ours first, for messages and the recipe.
 
-    Raises SpecError for a rule or strategy that makes no sense, VersionsError for unrelated histories and for data a
+    Raises SpecError for a rule or strategy that makes no sense, RefusedError for unrelated histories and for data a
     strategy lacks, ConflictError where a head has open conflicts.
     """
     rules = _rules(how)
@@ -109,7 +108,7 @@ def merge(
     bases = tuple(merge_bases(heads, content.commit))
     if not bases and not how.allow_unrelated:
         told = " and ".join(called[id_] for id_ in heads)
-        raise VersionsError(f"{told} have no commit in common: `--allow-unrelated` merges them all the same")
+        raise RefusedError(f"{told} have no commit in common: `--allow-unrelated` merges them all the same")
     weights = _weights(content, how, given, heads)
     plan = Plan(weights, rules, how.optimizer)
     sides = Sides(tuple(heads), bases, tuple(called[id_] for id_ in heads), "merge", tuple(heads))
@@ -130,7 +129,7 @@ def combine(
         paths = sorted({path.removeprefix(MODEL) for side in laid for path in side.entries})
         raise SpecError(f"rule '{unused[0]}' fits nothing in these branches; {nearest(unused[0], paths)}")
     steps = levels(sides.bases, content.commit)
-    memory = _bench(content, [*sides.heads, *(id_ for level in steps for id_ in level)])
+    memory = laid_out(content, [*sides.heads, *(id_ for level in steps for id_ in level)])
     base = base_side(content, steps, plan.rules, memory)
     bench = memory.keeping(content.database, tensors=store)
     merged = merge_sides(plan, base, laid, bench)
@@ -163,19 +162,12 @@ def _check_counts(rules: Rules, count: int) -> None:
 def _weights(content: Content, how: How, given: Sequence[Digest], heads: Sequence[Digest]) -> tuple[float, ...]:
     if how.weights is None:
         return default_weights(heads, content.commit)
-    if len(how.weights) != len(given) or not all(0.0 < weight < float("inf") for weight in how.weights):
-        raise SpecError(f"{len(given)} positive weights are needed, one for each branch that is merged")
+    if len(how.weights) != len(given):
+        raise SpecError(f"{len(given)} weights are needed, one for each branch that is merged")
+    if wrong := [weight for weight in how.weights if not 0.0 < weight < float("inf")]:
+        raise SpecError(f"weight {wrong[0]:g} cannot be: a weight is a number above 0, such as 1 or 0.5")
     by_head = dict(zip(given, how.weights, strict=True))
     return tuple(float(by_head[head]) for head in heads)
-
-
-def _bench(content: Content, commits: Sequence[Digest]) -> Bench:
-    """Lay out what commits do not store, but compute by a recipe."""
-    bench = Bench(content)
-    for id_ in dict.fromkeys(commits):
-        if content.commit(id_).recipe is not None and recipes.unstored(content, id_):
-            bench.lay(recipes.compute(content, id_))
-    return bench
 
 
 def _settings(how: How, plan: Plan, sides: Sides) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def plan_of(recipe: Recipe) -> Plan:
     """Read how a merge was made; raises VersionsError for a strategy this fedloom lacks, or where it is no plan."""
     settings = recipe.settings
     if wrong := next(_unreadable(recipe), ""):
-        raise CorruptObjectError(f"{wrong} of a merge's recipe cannot be read: restore the commit from a copy")
+        raise CorruptObjectError(f"a merge's recipe is broken at {wrong}: restore the commit from a copy")
     rules = tuple(Rule(glob, from_settings(strategy)) for glob, strategy in settings["rules"])
     otherwise = from_settings(settings["otherwise"]) if settings["otherwise"] else None
     weights = tuple(float(part.weight) for part in recipe.inputs)
@@ -156,7 +156,7 @@ def _faults_of_merge(commit: Commit, heads: list[Digest], bases: list[Digest], s
 def _faults_of_pick(picked: Any, head: Digest, base: Digest, source: Reader) -> Iterator[str]:
     if head != picked:
         yield "its recipe does another commit's change again than its facts name"
-    elif source.has(head) and base not in source.commit(head).parents:
+    elif base not in source.commit(head).parents:
         yield "its recipe's base is no parent of the commit whose change is done again"
 
 

@@ -15,8 +15,10 @@ from fedloom.versions.content import Content
 from fedloom.versions.history import is_ancestor
 from fedloom.versions.merge import MergeOutcome, Sides, combine
 from fedloom.versions.merge_engine import Plan
+from fedloom.versions.merge_sides import DROPPED
 from fedloom.versions.merging.changing import TaskArithmetic
 from fedloom.versions.merging.rules import Rules, parse_rules
+from fedloom.versions.objects import Entry
 
 _ALIKE = (1.0, 1.0)
 
@@ -24,13 +26,18 @@ _ALIKE = (1.0, 1.0)
 def cherry_pick(
     content: Content, onto: Digest, picked: Digest, *, mainline: int | None = None, rules: Sequence[str] = ()
 ) -> MergeOutcome:
-    """Do a commit's change again on another one; `mainline` is the parent (from 1) a merge's change is counted from."""
+    """Do a commit's change again on another one; `mainline` is the parent (from 1) a merge's change is counted from.
+
+    A commit that the other one descends from is no exception: it may have been undone since. Where it makes no
+    difference, the outcome is up-to-date.
+    """
     parent = _parent(content, picked, mainline)
-    if is_ancestor(picked, onto, content.commit):
-        return MergeOutcome("up-to-date", onto)
     sides = Sides((onto, picked), (parent,), ("onto", "picked"), "merge", (onto,))
     message = f"replay {picked[:12]}: {content.commit(picked).message}"
-    return combine(content, sides, _plan(rules), {"replayed": picked, "merge": {"bases": [parent]}}, message)
+    outcome = combine(content, sides, _plan(rules), {"replayed": picked, "merge": {"bases": [parent]}}, message)
+    if is_ancestor(picked, onto, content.commit) and _kept(content, outcome.commit) == _kept(content, onto):
+        return MergeOutcome("up-to-date", onto)
+    return outcome
 
 
 def revert_commit(
@@ -43,6 +50,12 @@ def revert_commit(
     sides = Sides((onto, parent), (undone,), ("onto", "before"), "revert", (onto,))
     message = f"revert {undone[:12]}: {content.commit(undone).message}"
     return combine(content, sides, _plan(rules), {"reverted": undone, "merge": {"bases": [undone]}}, message)
+
+
+def _kept(content: Content, commit: Digest) -> dict[str, Entry]:
+    """List the parts that a replay keeps: the optimizer's state and what is said about one model alone it drops."""
+    parts = content.tree(content.commit(commit).tree)
+    return {name: entry for name, entry in parts.items() if name not in (*DROPPED, "optimizer")}
 
 
 def _plan(rules: Sequence[str]) -> Plan:

@@ -45,8 +45,8 @@ def require_allowed(
         if not passed(gate):
             raise GateError(f"{name} is protected and {id_[:12]} did not pass its gate: see `fedloom show {id_[:12]}`")
         if signed and not is_vouched(content, id_):
-            todo = "sign it with `fedloom sign` and a key that is trusted there, then push again"
-            raise GateError(f"{name} is protected and nobody trusted there signed {id_[:12]}, so its gate is not: {todo}")
+            told = f"{name} is protected, and nobody who is trusted there signed {id_[:12]}, so its gate does not count"
+            raise GateError(f"{told}: sign it with `fedloom sign` and a key that is trusted there, then push again")
 
 
 def judged(content: Content, old: Digest | None, new: Digest) -> Iterator[tuple[Digest, Attestation | None]]:

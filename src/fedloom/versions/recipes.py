@@ -2,7 +2,8 @@
 
 Rules: an algorithm is named with its version, so `fold/1` gives the same bytes for good: float64 sums in the order
 of the inputs. What a recipe reads may itself be absent and have a recipe: the chain is walked without recursion, and
-of the models on the way only those that are still needed are held.
+of the models on the way only those that are still needed are held. That a model comes out of its recipe says nothing
+while the recipe may name anything: `faults` holds what it names to what the commit names.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 
 from fedloom.errors import CorruptObjectError, NotFoundError
 from fedloom.values import Contribution, Digest, Tensor, Tensors
-from fedloom.versions.merge_recipe import MERGE, Merge
+from fedloom.versions.merge_recipe import MERGE, UNFIT, Merge
 from fedloom.versions.merging.catalog import STRATEGIES
 from fedloom.versions.objects import PARTS, Commit, Entry, Input, Recipe, encode_tensor
 
@@ -53,6 +54,14 @@ class Algorithm(Protocol):
         """Name the commits whose models it reads."""
         ...
 
+    def named(self, commit: Commit) -> Sequence[Digest]:
+        """Name the commits that the recipe does."""
+        ...
+
+    def faults(self, commit: Commit, source: Source) -> Iterator[str]:
+        """Say where the recipe names something else than the commit does; raises NotFoundError when it cannot know."""
+        ...
+
     def make(self, id_: Digest, commit: Commit, source: Source) -> Mapping[str, Tensors]:
         """Make the commit's parts, unchecked."""
         ...
@@ -63,21 +72,52 @@ class Fold:
 
     def needs(self, commit: Commit, source: Source) -> Sequence[Digest]:  # noqa: ARG002 - the Protocol's signature
         """The model before the round."""
+        return self.named(commit)
+
+    def named(self, commit: Commit) -> Sequence[Digest]:
+        """The commit before the round."""
         return commit.parents[:1]
+
+    def faults(self, commit: Commit, source: Source) -> Iterator[str]:
+        """Hold the inputs to the receipts: each once, with its name and id, and nothing else."""
+        assert commit.recipe is not None, "only a commit with a recipe is held to it"
+        if commit.kind != "round":
+            yield f"its recipe is that of a round, and it is a commit of kind '{commit.kind}'"
+        if len(commit.parents) != 1:
+            yield f"a round follows one commit, and this one names {len(commit.parents)}"
+        receipts = {name: entry.id for name, entry in _receipts(source, commit).items() if entry.kind == "tree"}
+        inputs = {part.name: part.id for part in commit.recipe.inputs}
+        if len(inputs) != len(commit.recipe.inputs):
+            yield "its recipe counts an update twice"
+        if left_out := sorted(receipts.keys() - inputs):
+            yield f"its recipe leaves out {_listed(left_out)}, for which it holds a receipt"
+        if strange := sorted(inputs.keys() - receipts):
+            yield f"its recipe reads updates of {_listed(strange)}, for which it holds no receipt"
+        if other := sorted(name for name in inputs.keys() & receipts if inputs[name] != receipts[name]):
+            yield f"its recipe reads other updates of {_listed(other)} than its receipts name"
 
     def make(self, id_: Digest, commit: Commit, source: Source) -> Mapping[str, Tensors]:
         """Merge the sites' updates again."""
         assert commit.recipe is not None, "only a commit with a recipe is made"
+        if not commit.parents:
+            raise CorruptObjectError(f"{_of(id_)} cannot be computed: it follows no commit")
         inputs = _updates(id_, commit, source)
         base, state = (_tensors(source, commit.parents[0], part) for part in PARTS)
         settings = _strategy(id_, commit.recipe)
         try:
-            merged = STRATEGIES[settings.pop("use")](**settings).merge(base, inputs, state)
+            strategy = STRATEGIES[settings.pop("use")](**settings)
         except (KeyError, TypeError):
             known = ", ".join(STRATEGIES)
             raise CorruptObjectError(f"{_of(id_)} needs a strategy this fedloom lacks ({known}): upgrade it") from None
+        except UNFIT as error:
+            raise CorruptObjectError(f"{_of(id_)} cannot be computed: {error}") from None
+        try:
+            merged = strategy.merge(base, inputs, state)
         except ValueError as error:
             raise CorruptObjectError(f"{_of(id_)} cannot be computed: {error}") from None
+        except UNFIT as error:
+            told = f"its updates do not fit its base or its strategy ({type(error).__name__})"
+            raise CorruptObjectError(f"{_of(id_)} cannot be computed: {told}") from None
         return {"model": merged.tensors, "optimizer": merged.state or state}
 
 
@@ -104,6 +144,21 @@ def compute(source: Source, commit: Digest) -> dict[Digest, Tensor]:
         for done in [past for past in made if past != commit and last.get(past, index) <= index]:
             del made[done]
     return made[commit]
+
+
+def faults(source: Source, commit: Digest) -> list[str]:
+    """Say where a commit's recipe names something else than the commit does: its result then proves nothing.
+
+    Raises NotFoundError where that cannot be known from what is here, CorruptObjectError for a recipe that is none.
+    """
+    known = source.commit(commit)
+    return list(_algorithm(commit, known).faults(known, source))
+
+
+def absent(source: Source, commit: Digest) -> list[Digest]:
+    """List the commits that a commit's recipe names and that are not here; they need not be its parents."""
+    known = source.commit(commit)
+    return [id_ for id_ in dict.fromkeys(_algorithm(commit, known).named(known)) if not source.has(id_)]
 
 
 class Keeper(Source, Protocol):
@@ -247,9 +302,13 @@ def _update(source: Source, id_: Digest) -> dict[str, Tensor]:
     return {name: source.tensor(entry.id) for name, entry in source.tree(id_).items()}
 
 
+def _receipts(source: Source, commit: Commit) -> Mapping[str, Entry]:
+    entry = source.tree(commit.tree).get("receipts")
+    return source.tree(entry.id) if entry else {}
+
+
 def _where(id_: Digest, commit: Commit, source: Source, missing: Sequence[str]) -> str:
-    tree = source.tree(commit.tree)
-    receipts = source.tree(tree["receipts"].id) if "receipts" in tree else {}
+    receipts = _receipts(source, commit)
     keeps = {name: receipts[name].keep if name in receipts else "stored" for name in missing}
     start = f"the model of {_of(id_)} is not stored and cannot be computed: the updates of "
     if opaque := [name for name, keep in keeps.items() if keep == "opaque"]:
@@ -265,4 +324,4 @@ def _of(id_: Digest) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(name[:80] for name in names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,12 +1,13 @@
 """Refs: names that point to commits, moved by compare-and-set only.
 
 Rules: a ref's moves are generations under `refs/<name>.ref/`; the ones before the last are its reflog. A move without
-a target is a deletion: the name is free, its past is kept.
+a target is a deletion: the name is free, its past is kept. A ref is only pointed to what is here and will stay.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -27,10 +28,11 @@ class Move(NamedTuple):
 
 
 class Refs:
-    """All refs of one store."""
+    """All refs of one store; `stays` says whether an object is here, and sees to it that nobody clears it away."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, stays: Callable[[Digest], bool] = lambda _: True) -> None:
         self._store = store
+        self._stays = stays
         self._known: dict[str, tuple[int, Digest | None]] = {}
 
     def get(self, name: str) -> Digest | None:
@@ -46,8 +48,10 @@ class Refs:
     def compare_and_set(self, name: str, old: Digest | None, new: Digest | None, why: str) -> None:
         """Point `name` from `old` (None: it must not exist) to `new` (None: delete it).
 
-        Raises ConflictError when it is elsewhere.
+        Raises ConflictError when it is elsewhere, NotFoundError when what it is to point to is not here (any more).
         """
+        if new is not None and not self._stays(new):
+            raise NotFoundError(f"ref '{name}' cannot point to {_short(new)}, which is not here: fetch or make it again")
         generations = self._generations(name)
         number, target = self._known.get(name, (0, None))
         if target != old or old is None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from fedloom.errors import SpecError
 from fedloom.values import Digest, Tensor
 from fedloom.versions import branches, merge_landing, signing
 from fedloom.versions.branches import Branch
@@ -34,18 +35,36 @@ from fedloom.versions.verify import Progress, Verdict, verify
 FOLDER = ".fedloom"
 
 
+def _is_bare(folder: Path) -> bool:
+    """Whether a folder is itself a repository, such as one that was pushed to: refs of ours, and objects."""
+    if (folder / FOLDER).is_dir() or not any((folder / name).is_dir() for name in ("objects", "bundles")):
+        return False
+    return next((folder / "refs").rglob("*.ref"), None) is not None
+
+
+def _require_apart(url: str, options: Mapping[str, str], home: Path) -> None:
+    """Refuse to clone a folder into itself."""
+    address = addresses.kept_form(url, options)
+    if not addresses.is_folder(address):
+        return
+    source = Path(address)
+    if {source, source / FOLDER} & {home, home / FOLDER}:
+        raise SpecError(f"{home} is the repository that is to be cloned: name another folder after the address")
+
+
 class Repository(Content):
     """The history of a federated model, and everything that can be done with it without a site."""
 
     @classmethod
     def at(cls, project: Path | str) -> Repository:
-        """Open the repository of a project folder (its `.fedloom`), which is created if need be."""
-        return cls(Store.on_disk(Path(project).resolve() / FOLDER))
+        """Open the repository of a project folder (its `.fedloom`), which is created if need be, or a pushed folder."""
+        home = Path(project).resolve()
+        return cls(Store.on_disk(home if _is_bare(home) else home / FOLDER))
 
     @classmethod
     def exists_at(cls, project: Path | str) -> bool:
-        """Whether a project folder has a repository already."""
-        return (Path(project) / FOLDER).is_dir()
+        """Whether a project folder has a repository already, or is one itself, as what was pushed to a folder is."""
+        return (Path(project) / FOLDER).is_dir() or _is_bare(Path(project))
 
     # branches, tags, history
 
@@ -170,13 +189,23 @@ class Repository(Content):
     ) -> Repository:
         """Copy another repository into a folder's `.fedloom`; a clone that was cut off goes on where it stopped.
 
+        Raises SpecError where the folder is the other repository or holds other files.
         only: globs of tensor names to bring, such as `encoder.*`; remembered for later fetches.
         """
-        if not cls.exists_at(folder):
-            sync.require_reachable(url, options)
-        repository = cls.at(folder)
+        repository = cls.for_clone(url, folder, options)
         sync.clone(repository, url, only=only, options=options)
         return repository
+
+    @classmethod
+    def for_clone(cls, url: str, folder: Path | str, options: Mapping[str, str] | None = None) -> Repository:
+        """Make the empty repository that a clone fills, or open the one that a clone left when it was cut off."""
+        home = Path(folder).resolve()
+        _require_apart(url, options or {}, home)
+        if not (home / FOLDER).is_dir():
+            if home.exists() and (not home.is_dir() or any(home.iterdir())):
+                raise SpecError(f"{folder} is there already and is not empty: name a new folder after the address")
+            sync.require_reachable(url, options)
+        return cls(Store.on_disk(home / FOLDER))
 
     def remotes(self) -> Mapping[str, str]:
         """List remotes by name, with their addresses."""

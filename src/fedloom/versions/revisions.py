@@ -2,6 +2,7 @@
 
     HEAD             the tip of the current branch
     main             a branch; v1: a tag; origin/main: a branch of a remote as last fetched
+    origin/merging/main  a merge that is under way there
     heads/main       any ref by its full name, also tags/v1, runs/3, remotes/origin/heads/main
     3fa91c           a commit by its id, or by its first digits (four or more)
     REF~2            two back along first parents;  REF^2: the second parent;  REF~3^2~1: and so on
@@ -87,7 +88,8 @@ def _short(source: Source, name: str) -> Iterator[tuple[str, Digest]]:
     if not is_ref_name(name):
         return
     remote, _, rest = name.partition("/")
-    for ref in (f"heads/{name}", f"tags/{name}", *([f"remotes/{remote}/heads/{rest}"] if rest else [])):
+    theirs = [f"remotes/{remote}/heads/{rest}", *([f"remotes/{remote}/{rest}"] if rest.startswith("merging/") else [])]
+    for ref in (f"heads/{name}", f"tags/{name}", *(theirs if rest else [])):
         if target := source.refs.get(ref):
             yield ref, target
 

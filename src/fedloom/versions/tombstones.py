@@ -59,7 +59,7 @@ def hear(store: Store, id_: Digest, data: Buffer, says: str) -> None:
         value = json.loads(bytes(data)) if len(data) <= LARGEST else None
     except (ValueError, RecursionError):
         value = None
-    if not isinstance(value, dict) or not all(isinstance(value.get(word, ""), str) for word in _WORDS):
+    if not isinstance(value, dict) or not all(isinstance(value.get(word), str) for word in _WORDS):
         raise CorruptObjectError(told)
     store.create(path(id_), [_written(replace(_of(value), says=says))])
 
@@ -114,8 +114,8 @@ def _read(data: Buffer) -> Tombstone:
 
 
 def _of(value: dict[str, Any]) -> Tombstone:
-    words = (_line(value.get(word, "unknown")) for word in _WORDS)
-    return Tombstone(*words, says=_line(value.get("says", "")))
+    who, when, why = (_line(value.get(word, "unknown")) for word in _WORDS)
+    return Tombstone(who, when, why, _line(value.get("says", "")))
 
 
 def _line(value: Any) -> str:

@@ -1,7 +1,8 @@
 """Verification: is a commit, with all its history, what it claims to be?
 
 Rules: everything reachable is read and held to its id; what need not be here (promised, opaque, computed by a recipe,
-outside the sparse globs) is counted with its reason and never passes for checked. All problems are collected, so one
+outside the sparse globs) is counted with its reason and never passes for checked. A model counts as computed anew only
+by a recipe that names what the commit does; every other is listed with the reason. All problems are collected, so one
 broken object does not hide the next.
 """
 
@@ -14,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from fedloom.errors import FedloomError, NotFoundError
 from fedloom.values import Digest
-from fedloom.versions import objects, recipes, signing, tombstones
+from fedloom.versions import objects, protection, recipes, signing, tombstones
 from fedloom.versions.content import Content
 from fedloom.versions.keys import PublicKey
 from fedloom.versions.objects import Commit, Entry, Keep, Kind
@@ -25,6 +26,9 @@ Absence = Literal["promised", "opaque", "recipe", "sparse", "erased"]
 """Why an object need not be here."""
 
 _UNKEPT = "updates were not kept"
+_FROM_LINE = ("repair", "retrain")
+"""Ways to take a site out (see `local/removal`) that train a line of their own and take over its model."""
+_BY_SUMS = ("subtract", "replay")
 
 Progress = Callable[[int, int], None]
 """Hears how many commits are checked and how many are known of."""
@@ -32,7 +36,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round of the history: whether its model was computed anew from what went in, or why it cannot be."""
+    """One commit of the history: whether its model was computed anew from what went in, or why it was not.
+
+    number: of the round; 0 where it is none.
+    """
 
     commit: Digest
     number: int
@@ -46,6 +53,7 @@ class Verdict:
 
     commits, objects, bytes: what was read and held to its id; bytes are those of the canonical form.
     shallow: parents beyond `depth`, which were not looked at. absent: reason → objects that need not be here.
+    rounds: every commit, rounds or not, by number.
     """
 
     commit: Digest
@@ -175,8 +183,7 @@ class _Walk:
         where = f"commit {id_[:12]}"
         self._below(where, Entry("tree", commit.tree), commit)
         self._statements(id_, where)
-        if commit.recipe or commit.kind == "round":
-            self._recompute(id_, commit)
+        self.rounds.append(self._recompute(id_, commit, where))
         return commit
 
     def _below(self, where: str, root: Entry, commit: Commit) -> None:
@@ -273,32 +280,71 @@ class _Walk:
                 whose = f"of '{one.name}'" if one.name else f"by key {one.key[:12]}"
                 self.problems.append(f"{where}: the signature {whose} does not hold: {one.problem}")
 
-    def _recompute(self, id_: Digest, commit: Commit) -> None:
-        """Compute a commit's model anew from what went in, where that can be had."""
-        number = int(commit.facts.get("round", 0))
-        why = "it has no recipe"
+    def _recompute(self, id_: Digest, commit: Commit, where: str) -> Round:
+        """Compute a commit's model anew from what went in, where that can be had and is what the commit says."""
+        number = commit.facts.get("round", 0)
+        if type(number) is not int:
+            self.problems.append(f"{where}: its facts give no whole number as its round")
+            number = 0
         try:
-            if commit.recipe is not None:
-                recipes.compute(self.content, id_)
-                why = ""
-        except NotFoundError as error:
-            why = self._unkept(commit)
-            if why == _UNKEPT and not self._has_model(commit):
-                self.problems.append(str(error))  # nobody has what the model could be computed from
+            why = self._outcome(id_, commit, where)
         except FedloomError as error:
-            self.problems.append(str(error))
-            why = "it came out otherwise"
-        self.rounds.append(Round(id_, number, not why, why))
+            self.problems.append(f"{where}: {error}")
+            why = "what it is made from cannot be read"
+        return Round(id_, number, not why, why)
+
+    def _outcome(self, id_: Digest, commit: Commit, where: str) -> str:
+        """Compute a commit's model; gives why not, or nothing."""
+        if commit.recipe is None:
+            self.problems += [f"{where}: {fault}" for fault in self._faults_of_line(commit)]
+            return self._without_recipe(id_, commit)
+        try:
+            if found := recipes.faults(self.content, id_):
+                self.problems += [f"{where}: {fault}" for fault in found]
+                return "its recipe is not what the commit says"
+            recipes.compute(self.content, id_)
+        except NotFoundError as error:
+            why = self._unkept(id_, commit)
+            if (why == _UNKEPT or recipes.absent(self.content, id_)) and not self._has_model(commit):
+                self.problems.append(str(error))  # it is lost here: nothing says who else has what it is made from
+            return why
+        except FedloomError as error:
+            self.problems.append(str(error) if id_[:12] in str(error) else f"{where}: {error}")
+            return "it came out otherwise"
+        return ""
+
+    def _without_recipe(self, id_: Digest, commit: Commit) -> str:
+        """Say what speaks for a model that nothing is computed from."""
+        if commit.kind not in ("merge", "revert"):
+            starts = {("import", 0): "a start", ("train", 1): "a start from another commit"}
+            return starts.get((commit.kind, len(commit.parents)), "it has no recipe")
+        method = _told(commit).get("method")
+        how = f"{commit.kind} by {method}" if method in (*_FROM_LINE, *_BY_SUMS) else commit.kind
+        gated = self.content.refs.get(f"attestations/{id_}/{protection.GATE}") is not None
+        return f"{how}: no recipe; {'its evidence is the measured gate' if gated else 'and no gate measured it'}"
+
+    def _faults_of_line(self, commit: Commit) -> Iterator[str]:
+        """Hold a model that is said to be trained without a site to the line that was trained so."""
+        method = _told(commit).get("method")
+        if commit.kind != "revert" or method not in _FROM_LINE:
+            return
+        if len(commit.parents) != 2:
+            yield f"a revert by {method} names the line it was trained on as its second parent, and this one does not"
+        elif self.content.has(commit.parents[1]):
+            line = self.content.part(commit.parents[1], "model")
+            mine = self.content.tree(commit.tree).get("model")
+            if mine is None or line is None or mine.id != line.id:
+                yield f"its model is not that of {commit.parents[1][:12]}, the line it says it was trained on"
 
     def _has_model(self, commit: Commit) -> bool:
         """Whether the model can be read without its recipe, but for what the sparse globs leave out."""
         tree = self.content.tree(commit.tree)
         entries = self.content.tree(tree["model"].id) if "model" in tree else {}
         wanted = [entry.id for name, entry in entries.items() if selected(f"model/{name}", self.only)]
-        return all(self.content.has(id_) for id_ in wanted)
+        return all(self.content.has(id_) or self.content.store.exists(tombstones.path(id_)) for id_ in wanted)
 
-    def _unkept(self, commit: Commit) -> str:
-        """Say why what went into a round cannot be had."""
+    def _unkept(self, id_: Digest, commit: Commit) -> str:
+        """Say why what went into a commit cannot be had."""
         try:
             part = self.content.tree(commit.tree).get("receipts")
             receipts = self.content.tree(part.id) if part and part.kind == "tree" else {}
@@ -309,4 +355,12 @@ class _Walk:
         promised = [site for site, entry in receipts.items() if entry.keep == "promised"]
         if promised:
             return f"updates are at {', '.join(promised[:8])}"
+        if lacking := recipes.absent(self.content, id_):
+            return f"its recipe names {', '.join(one[:12] for one in lacking[:8])}, which is not here"
         return "what it is made from is not here"
+
+
+def _told(commit: Commit) -> Mapping[str, Any]:
+    """Read what a commit that takes a site out tells of it."""
+    told = commit.facts.get("revert")
+    return told if isinstance(told, dict) else {}

@@ -32,6 +32,13 @@ def npy(array):
     return file.getvalue()
 
 
+def shaped(*shape):
+    """Write the header of an array of this shape, and no elements."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
 def test_arrays_come_in_as_they_are():
     """Types, shapes, order of memory, byte order and special values survive."""
     arrays = {
@@ -90,6 +97,9 @@ def test_a_bomb_is_refused_before_it_is_unpacked(monkeypatch):
         (zipped({"a.npy": npy(np.zeros(3)) + b"x"}), "25 bytes"),
         (zipped({"a.npy": npy(np.zeros(3)).replace(b"(3,), ", b"(9e9),")}), r"no \.npy array"),
         (zipped({"a.npy": npy(np.zeros(3)).replace(b"(3,)", b"(-3)")}), r"no \.npy array|bytes"),
+        (zipped({"a.npy": shaped(0, 2**40, 2**40)}), "'a.npy' has a shape that no array can have"),
+        (zipped({"a.npy": shaped(0, 2**70)}), "'a.npy' has a shape that no array can have"),
+        (zipped({"a.npy": shaped(*[0] * 70)}), "'a.npy' has a shape that no array can have"),
         (zipped({"a.npy": npy(np.array(["text"]))}), "cannot be stored"),
         (zipped({"a.npy": npy(np.zeros(2, complex))}), "cannot be stored"),
         (zipped({"a.npy": npy(np.zeros(2, [("x", "f4")]))}), "cannot be stored"),

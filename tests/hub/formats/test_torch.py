@@ -107,6 +107,7 @@ def test_no_code_is_run(protocol):
         (remade(pickle.dumps([1, 2], 2)), "no state dict"),
         (remade(pickle.dumps({1: 2}, 2)), "no state dict"),
         (remade(b"\x80\x02Q."), "cut off"),
+        (remade(b"\x80\x02S'\\o'\n."), r"more than tensors \(STRING\)"),
         (remade(b"\x80\x02h\x07."), "cut off"),
         (remade(b"\x80\x02K\x01K\x02."), "no state dict"),
         (remade(b"\x80\x02]}s."), "no state dict"),
@@ -153,6 +154,9 @@ def test_a_tensor_stays_inside_its_storage(monkeypatch):
     ]:
         with pytest.raises(FormatError, match=r"no proper shape|cut off"):
             decode(remade(tensor_program(**bad), members))
+    for shape in ((0, 2**40, 2**40), (0, 2**70), (1,) * 70):
+        with pytest.raises(FormatError, match="cut off"):
+            decode(remade(tensor_program(offset=0, shape=shape, strides=(0,) * len(shape)), members))
     wide = decode(remade(tensor_program(offset=0, shape=(100,), strides=(0,)), members))["w"]
     assert wide.tolist() == [0.0] * 100, "an expanded tensor is a view that repeats"
     monkeypatch.setattr(archive, "_SLACK", 0)

@@ -5,7 +5,7 @@ from itertools import count
 import numpy as np
 import pytest
 
-from fedloom.errors import ConflictError, GateError, NotFoundError, VersionsError
+from fedloom.errors import ConflictError, GateError, NotFoundError, SpecError
 from fedloom.versions.content import Content
 from fedloom.versions.objects import Commit, Conflict
 from fedloom.versions.remotes import addresses, sync
@@ -239,7 +239,7 @@ def test_several_branches_are_named_by_short_or_full_names(folder):
     ada.refs.compare_and_set("runs/1", None, ids[1], "run")
     moved = sync.push(ada, "origin", Pushing(refs=("exp/one", "heads/main")))
     assert [move.name for move in moved.refs] == ["heads/exp/one", "heads/main"]
-    with pytest.raises(VersionsError, match=r"a run is pushed as a branch: `fedloom branch NAME runs/1`"):
+    with pytest.raises(SpecError, match=r"a run is pushed as a branch: `fedloom branch NAME runs/1`"):
         sync.push(ada, "origin", Pushing(refs=("runs/1",)))
     with pytest.raises(NotFoundError, match=r"no branch or tag 'mian' to push. There are: exp/one, main"):
         sync.push(ada, "origin", Pushing(refs=("mian",)))
@@ -279,7 +279,7 @@ def test_a_clone_goes_on_and_never_overwrites(folder, tmp_path):
     sync.clone(ben, str(folder))
     assert ben.refs.get("heads/main") == ids[1]
     for content, url in ((ben, folder), (ada, folder), (member(tmp_path), folder)):
-        with pytest.raises(VersionsError, match="another history is here already"):
+        with pytest.raises(ConflictError, match="another history is here already"):
             sync.clone(content, str(url))
 
 

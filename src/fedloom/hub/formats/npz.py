@@ -42,7 +42,10 @@ def _array(name: str, data: bytes) -> Tensor:
     payload = memoryview(data)[file.tell() :]
     if any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != len(payload):
         raise FormatError(f"'{label}' has {len(payload)} bytes, which is not what its header says")
-    array: Tensor = np.ndarray(shape, dtype, payload, order="F" if fortran else "C")
+    try:
+        array: Tensor = np.ndarray(shape, dtype, payload, order="F" if fortran else "C")
+    except (ValueError, OverflowError):  # too many dimensions, or, where one is 0, too long ones
+        raise FormatError(f"'{label}' has a shape that no array can have") from None
     try:
         dtype_tag(array)
     except TypeError as error:

@@ -53,7 +53,14 @@ def decode(data: Buffer) -> tuple[dict[str, Tensor], dict[str, str]]:
         end = stop
     if end != len(payload):
         raise FormatError("bytes follow its last tensor")
-    return {spec.name: tensor_from_bytes(spec, payload[start:stop]) for spec, start, stop in places}, metadata
+    return {spec.name: _tensor(spec, payload[start:stop]) for spec, start, stop in places}, metadata
+
+
+def _tensor(spec: TensorSpec, payload: Buffer) -> Tensor:
+    try:
+        return tensor_from_bytes(spec, payload)
+    except (ValueError, OverflowError):  # too many dimensions, or, where one is 0, too long ones
+        raise FormatError(f"'{spec.name[:80]}' has a shape that no array can have") from None
 
 
 def _header(text: bytes) -> dict[str, Any]:

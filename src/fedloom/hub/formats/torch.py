@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import pickletools
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -100,16 +101,22 @@ class _Machine:
         ):
             raise FormatError("it was written on a big-endian machine: load and save it on another")
         try:
-            for opcode, argument, _ in pickletools.genops(program):
-                if opcode.name == "STOP":
-                    (result,) = self.stack
-                    return result
-                self._step(opcode.name, argument)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Python's remarks about text that is escaped in an old way
+                return self._carry_out(program)
         except FormatError:
             raise
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
             raise FormatError("it is no state dict of torch, or was cut off") from None
-        raise FormatError("it is no state dict of torch, or was cut off")
+
+    def _carry_out(self, program: bytes) -> Any:
+        """Go through the instructions; raises as they do, and ValueError where the program ends too early."""
+        for opcode, argument, _ in pickletools.genops(program):
+            if opcode.name == "STOP":
+                (result,) = self.stack
+                return result
+            self._step(opcode.name, argument)
+        raise ValueError("it does not stop")
 
     def _step(self, name: str, argument: Any) -> None:
         if name in _PUSHED:

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedloom.errors import VersionsError
+from fedloom.errors import RefusedError, VersionsError
 from fedloom.values import Tensor, is_floating, tensor_spec
 
 
@@ -99,11 +99,11 @@ def shares(weights: Sequence[float]) -> list[float]:
 
 
 def needed(name: str, arrays: Sequence[Tensor | None], heads: int, strategy: str, path: str) -> list[Tensor]:
-    """Demand one array a head; raises VersionsError that names what is missing."""
+    """Demand one array a head; raises RefusedError that names what is missing."""
     missing = [n + 1 for n in range(heads) if n >= len(arrays) or arrays[n] is None]
     if missing:
         which = ", ".join(map(str, missing))
-        raise VersionsError(
+        raise RefusedError(
             f"strategy needs missing data: {strategy} cannot merge '{path}' without {name} of head {which}. "
             f"Commit statistics/{name} beside the model, or choose another strategy"
         )

@@ -21,7 +21,7 @@ from urllib.request import url2pathname
 from obstore import store as backends
 from obstore.exceptions import BaseError
 
-from fedloom.errors import NotFoundError, SpecError, VersionsError, nearest
+from fedloom.errors import ConflictError, NotFoundError, SpecError, VersionsError, nearest
 from fedloom.versions.bucket import Bucket
 from fedloom.versions.content import Content
 from fedloom.versions.disk import Disk
@@ -50,13 +50,13 @@ _RETRY = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
 def add(content: Content, name: str, url: str, options: Mapping[str, str] | None = None) -> str:
     """Remember a remote under a name; gives its address as it is kept.
 
-    Raises VersionsError, or SpecError where an option is wrong.
+    Raises ConflictError where the name is taken, SpecError where name, address or an option is wrong.
     """
     if not _NAME.fullmatch(name):
-        raise VersionsError(f"'{name}' is no name for a remote: use lower-case letters, digits, '.', '_' and '-'")
+        raise SpecError(f"'{name}' is no name for a remote: use lower-case letters, digits, '.', '_' and '-'")
     known = content.settings.read().remotes
     if name in known:
-        raise VersionsError(f"there is a remote '{name}' already: remove it first with `fedloom remote remove {name}`")
+        raise ConflictError(f"there is a remote '{name}' already: remove it first with `fedloom remote remove {name}`")
     address = kept_form(url, options or {})
     content.store.replace(_options_path(name), [json.dumps(dict(options or {})).encode()])
     content.settings.change(lambda before: replace(before, remotes={**before.remotes, name: address}))
@@ -105,20 +105,20 @@ def kept_form(url: str, options: Mapping[str, str]) -> str:
     """Bring an address to the form it is kept in: folders absolute, no secrets in it."""
     parts = urlsplit(url)
     if "@" in parts.netloc:
-        raise VersionsError("an address may hold no user or password: give them as options or in the environment")
+        raise SpecError("an address may hold no user or password: give them as options or in the environment")
     if parts.scheme == "file":
         url = url2pathname(parts.path)
     _check_options(parts.scheme, options)
     if is_folder(url):
         return str(Path(url).resolve())
     if not parts.netloc or parts.query or parts.fragment:
-        raise VersionsError(f"'{url}' is no address: give it as https://host/path or s3://bucket/path")
+        raise SpecError(f"'{url}' is no address: give it as https://host/path or s3://bucket/path")
     return url.rstrip("/")
 
 
 def _check_options(scheme: str, options: Mapping[str, str]) -> None:
     if scheme not in (*_OPTIONS, "", "file"):
-        raise VersionsError(f"'{scheme}://' is not known: {nearest(scheme, [*_OPTIONS, 'file'])}")
+        raise SpecError(f"'{scheme}://' is not known: {nearest(scheme, [*_OPTIONS, 'file'])}")
     allowed = _OPTIONS.get(scheme, ())
     for key in options:
         if key not in allowed:

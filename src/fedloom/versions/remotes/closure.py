@@ -1,7 +1,7 @@
 """What a commit is made of: everything it names, and what of it must be there for the commit to be whole.
 
-Rules: stored entries must be there; promised ones (a site keeps them) and those a recipe computes may be; opaque ones
-are never asked for. What was erased counts as there by its tombstone.
+Rules: stored entries must be there; those a recipe computes may be. Promised ones (a site keeps them) and opaque ones
+(commitments) are never asked for and never given. A tensor or blob that was erased counts as there by its tombstone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from fedloom.versions.objects import PARTS, Commit, Conflict, Entry, Kind
 Demand: TypeAlias = Literal["needed", "promised", "opaque", "computed", "side"]
 """Whether what a commit names must be there, or why not: kept by a site, a mere commitment, computed by a recipe, or
 named by a conflict, whose sides the commits they came from name as well."""
+
+
+PRIVATE = ("promised", "opaque")
+"""Demands on what never travels, even where its bytes happen to be at hand."""
 
 
 class Named(NamedTuple):
@@ -45,8 +49,8 @@ class Reader(Protocol):
 
 
 def named(commit: Commit, reader: Reader) -> Iterator[Named]:
-    """List everything below a commit that may be there, its tree first: all but commitments, which nobody asks for."""
-    return (found for found in below(commit, reader) if found.demand != "opaque")
+    """List everything below a commit that travels, its tree first: not what sites keep, nor mere commitments."""
+    return (found for found in below(commit, reader) if found.demand not in PRIVATE)
 
 
 def below(commit: Commit, reader: Reader) -> Iterator[Named]:

@@ -118,7 +118,7 @@ class HttpRemote:
         self.traffic.add(sent=len(body), received=len(data))
         try:
             found = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise WireError(self._strange())
@@ -210,5 +210,5 @@ def _weight(batch: Sequence[Parcel] | None) -> int:
 def _json(answer: httpx.Response) -> Any:
     try:
         return answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

@@ -1,7 +1,8 @@
 """A repository behind HTTP: protocol version 1 as a WSGI application, to be mounted in any server.
 
 Rules: nothing is kept that does not match its id, is no object of a known kind, or - a commit - names something that
-is not here. Refs move by compare-and-set after the guard agreed. Whatever is wrong is answered in a sentence.
+is not here or is of another kind. What sites keep is not given away (`withheld.py`). Refs move by compare-and-set after
+the guard agreed. Whatever is wrong is answered in a sentence.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ from fedloom.versions.content import Content
 from fedloom.versions.history import ancestors
 from fedloom.versions.refs import is_ref_name
 from fedloom.versions.remotes import wire
-from fedloom.versions.remotes.closure import named
-from fedloom.versions.remotes.guard import ATTESTATIONS, HEADS, MERGING, TAGS, Guard, require_movable
+from fedloom.versions.remotes.closure import Named, named
+from fedloom.versions.remotes.guard import ATTESTATIONS, HEADS, MERGING, TAGS, Guard, require_pushable
 from fedloom.versions.remotes.remote import Parcel, Want, opened
-from fedloom.versions.remotes.transfer import is_kept, reader_of
+from fedloom.versions.remotes.transfer import Kinds, is_kept, named_by_parents, reader_of
+from fedloom.versions.remotes.withheld import Withheld
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 _WALKED = 4096
 _PIECE = 1 << 20
 _DRAINED = 64
+_DIGITS = 15  # of a Content-Length
+_LARGEST = 1 << 30  # bytes of one object, unless the limits say otherwise
 _SHOWN = (HEADS, TAGS, MERGING, ATTESTATIONS)
 
 _STATUS: Mapping[type[FedloomError], HTTPStatus] = {
@@ -57,7 +61,8 @@ _Answer: TypeAlias = Mapping[str, Any] | Iterator[bytes]
 class Hub:
     """The WSGI application that serves one repository.
 
-    token: what clients must know; None serves everybody. guard: what may move a ref; see `guard.py`.
+    token: what clients must know; None serves everybody. guard: what may move a ref; see `guard.py`. limits: what is
+    taken at most; a hub for larger tensors is given a larger `object`.
     """
 
     def __init__(
@@ -65,11 +70,13 @@ class Hub:
         content: Content,
         *,
         token: str | None = None,
-        guard: Guard = require_movable,
+        guard: Guard = require_pushable,
         limits: wire.Limits | None = None,
     ) -> None:
         self._content, self._token, self._guard = content, token, guard
-        self._limits = limits or wire.Limits()
+        self._limits = limits or wire.Limits(object=_LARGEST)
+        self._kinds, self._withheld = Kinds(content), Withheld(content)
+        self._brought: set[Digest] = set()
         self._routes: Mapping[tuple[str, str], Callable[[WSGIEnvironment, _Body], _Answer]] = {
             ("GET", "refs"): self._refs,
             ("POST", "refs/move"): self._move,
@@ -86,6 +93,8 @@ class Hub:
             status, answer = HTTPStatus.OK, self._route(request, body)
         except _RefusedError as refused:
             status, answer = refused.status, wire.error_json(WireError(str(refused)))
+        except RecursionError:
+            status, answer = HTTPStatus.BAD_REQUEST, wire.error_json(WireError("this is nested too deeply: send less"))
         except FedloomError as error:
             status, answer = _status(error), wire.error_json(error)
         body.drain()
@@ -145,52 +154,84 @@ class Hub:
     def _missing(self, _: WSGIEnvironment, body: _Body) -> _Answer:
         ids = self._ids(self._question(body).get("ids"))
         self._content.lease.hold()  # what is here is relied on from now on
-        return {"missing": [id_ for id_ in ids if not is_kept(self._content, id_)]}
+        self._withheld.look()
+        return {"missing": [id_ for id_ in ids if not self._has(id_) and not self._is_erased(id_)]}
 
     def _get(self, _: WSGIEnvironment, body: _Body) -> _Answer:
         wants = wire.wants_of(self._question(body).get("wants"))
         if len(wants) > self._limits.ids:
             raise self._too_large()
+        self._withheld.look()
         return self._frames(parcel for want in wants for parcel in self._wanted(want))
 
     def _wanted(self, want: Want) -> Iterator[Parcel]:
         """Give an object, as a difference where the base is here; its tombstone; or nothing."""
-        if self._content.store.exists(tombstones.path(want.id)):
-            yield Parcel(want.id, self._content.store.get(tombstones.path(want.id)), erased=True)
-        elif self._content.has(want.id):
-            like = want.like if want.like is not None and self._content.has(want.like) else None
-            yield Parcel(want.id, self._content.database.get(want.id), like)
+        if want.id in self._withheld:
+            return
+        is_here = self._content.has(want.id)
+        if self._is_erased(want.id) or (not is_here and tombstones.is_hearsay(self._content.store, want.id)):
+            yield Parcel(want.id, tombstones.to_send(self._content.store, want.id), erased=True)
+        elif is_here:
+            usable = want.like is not None and self._content.has(want.like) and want.like not in self._withheld
+            yield Parcel(want.id, self._content.database.get(want.id), want.like if usable else None)
+
+    def _has(self, id_: Digest) -> bool:
+        """Whether an object is here for a client: one that is kept back is only for who brought its bytes."""
+        return self._content.has(id_) and (id_ not in self._withheld or id_ in self._brought)
+
+    def _is_erased(self, id_: Digest) -> bool:
+        """Whether an object was erased here; who pushes a tombstone only says so, and the bytes are still welcome."""
+        return tombstones.is_ours(self._content.store, id_)
+
+    def _base(self, id_: Digest) -> memoryview:
+        """Read what a pushed difference is to; what is kept back serves nobody who has not got it."""
+        if not self._has(id_):
+            raise NotFoundError(f"object {id_[:12]} is not here")
+        return self._content.database.get(id_)
 
     def _put(self, _: WSGIEnvironment, body: _Body) -> _Answer:
         """Keep objects one by one, as they come: what came before an error stays, so the sender can go on."""
         body.require_length()
-        count = 0
+        self._withheld.look()
+        count, kept = 0, []
         try:
-            for parcel in wire.unpack(body.read, self._content.database.get, self._limits):
+            for parcel in wire.unpack(body.read, self._base, self._limits):
                 self._keep(parcel)
+                kept += [] if parcel.erased else [parcel.id]
                 count += 1
         finally:
             self._content.database.flush()
+            for id_ in kept:
+                tombstones.lift(self._content.store, id_)
         return {"stored": count}
 
     def _keep(self, parcel: Parcel) -> None:
         if parcel.erased:
             if not self._content.has(parcel.id):
-                self._content.store.create(tombstones.path(parcel.id), [parcel.data])
+                tombstones.hear(self._content.store, parcel.id, parcel.data, "a push")
             return
         whole = opened(parcel)
-        if objects.kind_of(parcel.data) == "commit":
+        kind = objects.kind_of(parcel.data)
+        if kind == "commit":
             self._require_whole(parcel)
         self._content.database.put(whole, parcel.like)
+        self._kinds.note(parcel.id, kind)
+        if parcel.id in self._withheld:
+            self._brought.add(parcel.id)
 
     def _require_whole(self, parcel: Parcel) -> None:
-        """Refuse a commit of which something is not here."""
-        commit = objects.decode_commit(parcel.data)
-        needed = [found.id for found in named(commit, reader_of(self._content)) if found.needed]
-        absent = {id_ for id_ in (*commit.parents, *needed) if not is_kept(self._content, id_)}
+        """Refuse a commit of which something is not here, or is not what it is named as."""
+        commit, reader = objects.decode_commit(parcel.data), reader_of(self._content)
+        names = list(named(commit, reader))
+        needed = [*(Named("", "commit", id_, "needed") for id_ in commit.parents), *names]
+        withheld = {found.id for found in needed if not self._has(found.id) and self._content.has(found.id)}
+        absent = {found.id for found in needed if found.needed and not is_kept(self._content, found)} | withheld
         if absent:
             told = f"commit {parcel.id[:12]} names {len(absent)} objects that are not here"
             raise VersionsError(f"{told}: send them first, with `fedloom push`")
+        for parent in commit.parents:
+            self._content.commit(parent)  # raises where it is none
+        self._kinds.require(parcel.id, commit, names, named_by_parents(commit, self._content.commit, reader))
 
     def _frames(self, parcels: Iterator[Parcel]) -> Iterator[bytes]:
         """Write frames; an error in the middle of them is the last one."""
@@ -212,7 +253,7 @@ class Hub:
             raise self._too_large()
         try:
             value = json.loads(body.read(self._limits.question))
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
             raise WireError("a question is a JSON object")
@@ -236,11 +277,14 @@ class _Body:
 
     def __init__(self, request: WSGIEnvironment) -> None:
         length = request.get("CONTENT_LENGTH") or ""
-        self._input, self._is_known = request.get("wsgi.input"), length.isdecimal()
+        self._input, self._is_given = request.get("wsgi.input"), bool(length)
+        self._is_known = length.isdecimal() and len(length) <= _DIGITS
         self._left = int(length) if self._is_known else 0
 
     def require_length(self) -> int:
         """Give how many bytes are to be read; a request must say so."""
+        if self._is_given and not self._is_known:
+            raise _RefusedError(HTTPStatus.BAD_REQUEST, "a Content-Length is a number of bytes, of few digits")
         if not self._is_known:
             raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "a request says how long it is, in Content-Length")
         return self._left

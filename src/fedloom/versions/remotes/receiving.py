@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from fedloom.errors import NotFoundError
+from fedloom.errors import CorruptObjectError, NotFoundError
 from fedloom.values import Digest
 from fedloom.versions import objects, tombstones
 from fedloom.versions.content import Content
 from fedloom.versions.history import ordered
-from fedloom.versions.objects import Commit, Encoded, Entry
+from fedloom.versions.objects import Commit, Encoded, Entry, Kind
 from fedloom.versions.remotes.closure import Named, named, selected
 from fedloom.versions.remotes.remote import Parcel, Remote, Want, opened
 from fedloom.versions.remotes.transfer import (
+    ERASABLE,
+    Kinds,
     Moved,
     Options,
     Sizes,
@@ -20,6 +22,7 @@ from fedloom.versions.remotes.transfer import (
     Watch,
     apart_from_parents,
     is_kept,
+    named_by_parents,
     reader_of,
     tensors_before,
 )
@@ -35,8 +38,10 @@ def receive(
     have: commits here that the remote may know, so that it need not list what lies behind them. Where `only` differs
     from what was fetched so far, commits that are here are gone through again for tensors that are not.
     """
-    incoming = _Incoming(local, remote, options)
     before = remote.traffic.received
+    unburied = _unburied(local, remote)
+    incoming = _Incoming(local, remote, options)
+    incoming.arrived = unburied
     incoming.discover(list(dict.fromkeys(tips)), have)
     steps = incoming.plan()
     total = incoming.arrived + sum(len(step.items) for step in steps)
@@ -46,14 +51,28 @@ def receive(
     return Moved(incoming.arrived, remote.traffic.received - before, incoming.raw(steps), incoming.new_commits(steps))
 
 
+def _unburied(local: Content, remote: Remote) -> int:
+    """Bring what others only said to be erased, where this remote has it; gives how many objects came."""
+    said = sorted(id_ for id_, found in tombstones.all_of(local.store).items() if found.says)
+    brought = []
+    for parcel in remote.get([Want(id_) for id_ in said]) if said else ():
+        if not parcel.erased:
+            local.database.put(opened(parcel))
+            brought.append(parcel.id)
+    local.database.flush()
+    for id_ in brought:
+        tombstones.lift(local.store, id_)
+    return len(brought)
+
+
 class _Incoming:
     """Decides what to bring: reads what is here, asks the other side for the rest."""
 
     def __init__(self, local: Content, remote: Remote, options: Options) -> None:
         self._local, self._remote, self._options = local, remote, options
-        self._again = set(options.only) != set(local.settings.read().only)
+        self._again = options.again or set(options.only) != set(local.settings.read().only)
         self._reader = reader_of(local)
-        self._sizes = Sizes(local)
+        self._sizes, self._kinds = Sizes(local), Kinds(local)
         self._commits: dict[Digest, Commit] = {}
         self._unkept: dict[Digest, Encoded] = {}  # commits that arrived and wait for what they name
         self.arrived = 0
@@ -65,7 +84,7 @@ class _Incoming:
             self._walk(goals, have)
             self._bring_trees()
             apart = set(apart_from_parents(self._local, self._commits, self._commits.__getitem__))
-            apart = {id_ for id_ in apart - asked - self._commits.keys() if not is_kept(self._local, id_)}
+            apart = {id_ for id_ in apart - asked - self._commits.keys() if not self._local.has(id_)}
             found = self._remote.get([Want(id_) for id_ in sorted(apart)])
             goals = {parcel.id for parcel in found if not parcel.erased and objects.kind_of(parcel.data) == "commit"}
             asked |= apart
@@ -80,8 +99,9 @@ class _Incoming:
     def bring(self, steps: Sequence[Step]) -> Iterator[Digest]:
         """Bring what some steps need, then keep their commits; gives the id of each object that arrived."""
         likes = {found.id: like for step in steps for found, like in step.items}
+        kinds = {found.id: found.kind for step in steps for found, _ in step.items}
         for parcel in self._remote.get([Want(*want) for want in likes.items()]):
-            self._keep(parcel, likes[parcel.id])
+            self._keep(parcel, likes[parcel.id], kinds[parcel.id])
             yield parcel.id
         for step in steps:
             self._require_whole(step.id)
@@ -117,9 +137,9 @@ class _Incoming:
         seen: set[Digest] = set()
         level = {Entry("tree", commit.tree) for commit in self._commits.values()}
         while level:
-            absent = [entry.id for entry in level if not is_kept(self._local, entry.id)]
+            absent = {entry.id: entry.kind for entry in level if not self._local.has(entry.id)}
             for parcel in self._remote.get([Want(id_) for id_ in sorted(absent)]):
-                self._keep(parcel, None)
+                self._keep(parcel, None, absent[parcel.id])
             seen |= {entry.id for entry in level}
             level = {below for entry in level for below in self._below(entry) if below.id not in seen}
 
@@ -130,13 +150,13 @@ class _Incoming:
         else:
             conflict = self._reader.conflict(entry.id)
             found = [side for side in (conflict.base, *conflict.heads) if side] if conflict else []
-        return (below for below in found if below.kind in ("tree", "conflict") and below.keep != "opaque")
+        return (below for below in found if below.kind in ("tree", "conflict") and below.keep == "stored")
 
     def _step(self, id_: Digest, coming: set[Digest]) -> Step:
         step, before = Step(id_, new=id_ in self._unkept), tensors_before(id_, self._read, self._reader)
         for found in self._named(id_):
             is_part = found.kind not in ("tree", "conflict") and selected(found.path, self._options.only)
-            if is_part and found.id not in coming and not is_kept(self._local, found.id):
+            if is_part and found.id not in coming and not is_kept(self._local, found):
                 like = before.get(found.path) if found.kind == "tensor" else None
                 usable = like is not None and (like in coming or self._local.has(like))
                 step.items.append((found, like if usable else None))
@@ -144,17 +164,26 @@ class _Incoming:
         return step
 
     def _require_whole(self, id_: Digest) -> None:
-        """Refuse to keep a commit of which something is missing."""
-        for found in self._named(id_):
+        """Refuse to keep a commit of which something is missing, or is not what it is named as."""
+        names = list(self._named(id_))
+        for found in names:
             wanted = found.needed and (found.kind != "tensor" or selected(found.path, self._options.only))
-            if wanted and not is_kept(self._local, found.id):
+            if wanted and not is_kept(self._local, found):
                 where = f"'{found.path}' of commit {id_[:12]}"
                 raise NotFoundError(f"the remote has not got {where}: push it there from a repository that has it")
+        if id_ in self._unkept:
+            commit = self._commits[id_]
+            self._kinds.require(id_, commit, names, named_by_parents(commit, self._read, self._reader))
+            self._kinds.note(id_, "commit")
 
-    def _keep(self, parcel: Parcel, like: Digest | None) -> None:
+    def _keep(self, parcel: Parcel, like: Digest | None, kind: Kind) -> None:
         if parcel.erased:
-            self._local.store.create(tombstones.path(parcel.id), [parcel.data])
+            if kind not in ERASABLE:
+                told = f"the remote says that {kind} {parcel.id[:12]} was erased"
+                raise CorruptObjectError(f"{told}, and a {kind} never is: fetch from a repository that has it")
+            tombstones.hear(self._local.store, parcel.id, parcel.data, self._options.name)
         else:
+            self._kinds.note(parcel.id, objects.kind_of(parcel.data))
             self._local.database.put(opened(parcel), like)
             self._sizes.note(parcel.id, len(parcel.data))
         self.arrived += 1

@@ -18,6 +18,7 @@ from fedloom.errors import CorruptObjectError
 from fedloom.values import Buffer, Digest, sha256
 from fedloom.versions import encoding, objects
 from fedloom.versions.objects import Encoded, Kind
+from fedloom.versions.refs import is_ref_name
 
 ReadObject: TypeAlias = Callable[[Digest], memoryview]
 """How canonical bytes of an object at this side are read."""
@@ -107,12 +108,21 @@ class Remote(Protocol):
         ...
 
 
+def refs_below(remote: Remote, prefix: str) -> dict[str, Digest]:
+    """Ask a remote for refs, and take no others than asked for: a name it makes up could be any ref of this side."""
+    found = remote.refs(prefix)
+    return {name: target for name, target in found.items() if name.startswith(prefix) and is_ref_name(name)}
+
+
 def opened(parcel: Parcel) -> Encoded:
     """Check what arrived: its bytes have this id and are a whole object of a known kind; raises CorruptObjectError."""
     data = memoryview(parcel.data)
     if sha256(data) != parcel.id:
         raise CorruptObjectError(f"object {parcel.id[:12]} arrived with bytes that are not its own: send it again")
-    _DECODERS[objects.kind_of(data)](data)
+    try:
+        _DECODERS[objects.kind_of(data)](data)
+    except RecursionError:
+        raise CorruptObjectError(f"object {parcel.id[:12]} is nested too deeply: it was badly made") from None
     head = encoding.head_size(data)
     return Encoded(parcel.id, bytes(data[:head]), data[head:])
 

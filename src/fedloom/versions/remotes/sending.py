@@ -127,7 +127,7 @@ class _Outgoing:
                 continue
             if found.kind == "tensor" and not selected(found.path, self._options.only):
                 step.left_out += found.needed
-            elif is_kept(self._local, found.id) or self._can_compute(found, id_):
+            elif is_kept(self._local, found) or self._can_compute(found, id_):
                 like = before.get(found.path) if found.kind == "tensor" else None
                 step.items.append((found, like if like in there else None))
                 there.add(found.id)
@@ -147,7 +147,7 @@ class _Outgoing:
 
     def _computed(self, step: Step) -> Mapping[Digest, Parcel]:
         """Compute the tensors of one commit that a recipe stands for: only its own model is held in memory."""
-        absent = {found.id: like for found, like in step.items if not is_kept(self._local, found.id)}
+        absent = {found.id: like for found, like in step.items if not is_kept(self._local, found)}
         if not absent:
             return {}
         made = recipes.compute(self._local, step.id)
@@ -160,7 +160,7 @@ class _Outgoing:
 
     def _parcel(self, id_: Digest, like: Digest | None) -> Parcel:
         if not self._local.has(id_):
-            return Parcel(id_, self._local.store.get(tombstones.path(id_)), erased=True)
+            return Parcel(id_, tombstones.to_send(self._local.store, id_), erased=True)
         data = self._local.database.get(id_)
         self._sizes.note(id_, len(data))
         return Parcel(id_, data, like)

@@ -7,19 +7,21 @@ each keeps its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fedloom.errors import ConflictError, NotFoundError
+from fedloom.errors import ConflictError, NotFoundError, VersionsError
 from fedloom.values import Digest
 from fedloom.versions.content import Content
 from fedloom.versions.history import ancestors
 from fedloom.versions.remotes.abreast import abreast
-from fedloom.versions.remotes.guard import ATTESTATIONS
-from fedloom.versions.remotes.remote import Parcel, Remote, Want, opened
+from fedloom.versions.remotes.guard import ATTESTATIONS, require_statement
+from fedloom.versions.remotes.remote import Parcel, Remote, Want, opened, refs_below
 from fedloom.versions.remotes.tracking import SEEN, set_ref
 
 _ASKED_ONE_BY_ONE = 8
+_NAME = re.compile(rf"{ATTESTATIONS}[0-9a-f]{{64}}/.+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +34,26 @@ class Stated:
 
 def bring(content: Content, remote: Remote, name: str) -> Stated:
     """Bring the statements of a remote about commits that are here."""
-    there = remote.refs(ATTESTATIONS)
+    there = {ref: target for ref, target in refs_below(remote, ATTESTATIONS).items() if _is_statement(ref)}
     last = {ref: content.refs.get(_seen(name, ref)) for ref in there}
     news = {ref: target for ref, target in there.items() if last[ref] != target and content.has(_subject(ref))}
     ours = {ref: content.refs.get(ref) for ref in news}
+    before = {target for target in news.values() if content.has(target)}
     taken = {ref: target for ref, target in news.items() if ours[ref] in (None, last[ref], target)}
-    count = _fetch(content, remote, taken.values())
+    erased = _fetch(content, remote, taken.values())
+    refused = []
     for ref, target in taken.items():
+        if target in erased:
+            continue
+        try:
+            require_statement(content, ref, target)
+        except VersionsError as error:
+            refused.append(f"a statement of {name} was left there: {error}")
+            continue
         set_ref(content, ref, target, f"stated at {name}")
         set_ref(content, _seen(name, ref), target, f"seen at {name}")
-    return Stated(count, _notes(name, news.keys() - taken.keys()))
+    arrived = len(set(taken.values()) - before)
+    return Stated(arrived - len(erased), (*_notes(name, news.keys() - taken.keys()), *refused))
 
 
 def send(content: Content, remote: Remote, name: str, tips: Iterable[Digest]) -> Stated:
@@ -75,22 +87,32 @@ def _stated_there(remote: Remote, news: Iterable[str]) -> Mapping[str, Digest]:
     """Find where the remote's statements are: about few commits one by one, about many all at once."""
     folders = sorted({f"{ATTESTATIONS}{_subject(ref)}/" for ref in news})
     asked = folders if len(folders) <= _ASKED_ONE_BY_ONE else [ATTESTATIONS]
-    return {ref: target for folder in asked for ref, target in remote.refs(folder).items()}
+    return {ref: target for folder in asked for ref, target in refs_below(remote, folder).items()}
 
 
-def _fetch(content: Content, remote: Remote, ids: Iterable[Digest]) -> int:
+def _fetch(content: Content, remote: Remote, ids: Iterable[Digest]) -> set[Digest]:
+    """Bring statements; gives those that were erased there."""
+    erased: set[Digest] = set()
     absent = sorted(id_ for id_ in set(ids) if not content.has(id_))
     for parcel in remote.get([Want(id_) for id_ in absent]):
-        content.database.put(opened(parcel))
+        if parcel.erased:
+            erased.add(parcel.id)
+        else:
+            content.database.put(opened(parcel))
     content.database.flush()
-    if lost := [id_ for id_ in absent if not content.has(id_)]:
+    if lost := [id_ for id_ in absent if id_ not in erased and not content.has(id_)]:
         raise NotFoundError(f"the remote has not got statement {lost[0][:12]} that it names: see `fedloom fsck` there")
-    return len(absent)
+    return erased
 
 
 def _seen(name: str, ref: str) -> str:
     """Name the ref that remembers the statement both sides had last."""
     return f"{SEEN}{name}/{ref}"
+
+
+def _is_statement(ref: str) -> bool:
+    """Whether a name that a remote gives is one of a statement about a commit."""
+    return _NAME.fullmatch(ref) is not None
 
 
 def _subject(ref: str) -> Digest:

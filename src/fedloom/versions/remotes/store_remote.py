@@ -23,6 +23,7 @@ from fedloom.versions.remotes.away import Away, BucketAway
 from fedloom.versions.remotes.guard import Guard, require_movable
 from fedloom.versions.remotes.remote import Parcel, Traffic, Want, leading, opened
 from fedloom.versions.store import Backend, Store
+from fedloom.versions.tombstones import Tombstone
 
 _WALKED = 512
 _LISTED_INSTEAD = 256
@@ -73,11 +74,10 @@ class StoreRemote:
     def put(self, parcels: Iterable[Parcel]) -> None:
         """Write tensors and blobs several at a time, then the rest; durable when it returns."""
         whole, rest = leading(parcels)
-        for _ in abreast(self._put, whole, _weight):
-            pass
-        for parcel in rest:
-            self._put(parcel)
+        brought = set(abreast(self._put, whole, _weight)) | {self._put(parcel) for parcel in rest}
         self._content.database.flush()
+        for id_ in self._tombstones.keys() & brought:
+            tombstones.lift(self._content.store, id_)
 
     def move(self, name: str, old: Digest | None, new: Digest, why: str) -> None:
         """Move a ref, if its history goes forward and it is not protected against it."""
@@ -85,28 +85,37 @@ class StoreRemote:
         self._content.refs.compare_and_set(name, old, new, why)
 
     @cached_property
+    def _tombstones(self) -> Mapping[Digest, Tombstone]:
+        """What was erased there: few objects, so they are listed once."""
+        return tombstones.all_of(self._content.store)
+
+    @cached_property
     def _erased(self) -> frozenset[Digest]:
-        """The ids that have a tombstone there: few, so they are listed once."""
-        return frozenset(tombstones.all_of(self._content.store))
+        """The ids that need not be brought again; of what was pushed as erased the bytes are still welcome."""
+        return frozenset(id_ for id_, found in self._tombstones.items() if not found.says)
 
     def _get(self, want: Want) -> Parcel | None:
         if want.id in self._erased:
-            return Parcel(want.id, self._content.store.get(tombstones.path(want.id)), erased=True)
+            return Parcel(want.id, tombstones.to_send(self._content.store, want.id), erased=True)
         try:
             return Parcel(want.id, self._content.database.get(want.id))
         except NotFoundError:
-            return None
+            if not tombstones.is_hearsay(self._content.store, want.id):
+                return None
+            return Parcel(want.id, tombstones.to_send(self._content.store, want.id), erased=True)
 
-    def _put(self, parcel: Parcel) -> None:
+    def _put(self, parcel: Parcel) -> Digest | None:
+        """Write one object; gives its id where its bytes are there now."""
         if parcel.erased:
-            self._content.store.create(tombstones.path(parcel.id), [parcel.data])
-        else:
-            self._content.database.put(opened(parcel), parcel.like)
+            tombstones.hear(self._content.store, parcel.id, parcel.data, "a push")
+            return None
+        self._content.database.put(opened(parcel), parcel.like)
+        return parcel.id
 
 
 def _whole(encoded: Encoded) -> bytes:
     return b"".join([encoded.header, encoded.payload])
 
 
-def _weight(thing: Want | Parcel | None) -> int:
+def _weight(thing: Want | Parcel | Digest | None) -> int:
     return len(thing.data) if isinstance(thing, Parcel) else 0

@@ -6,19 +6,21 @@ and tags, and branches last, each by compare-and-set. Branches go forward only; 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
-from fedloom.errors import ConflictError, NotFoundError, VersionsError
+from fedloom.errors import ConflictError, NotFoundError, SpecError
 from fedloom.values import Digest
-from fedloom.versions import protection
+from fedloom.versions import objects, protection
 from fedloom.versions.content import Content
 from fedloom.versions.history import ancestors, is_ancestor
+from fedloom.versions.merging.rules import MODEL
 from fedloom.versions.remotes import statements
 from fedloom.versions.remotes.addresses import ORIGIN, add, connected, kept_form
 from fedloom.versions.remotes.guard import HEADS, MERGING, TAGS
 from fedloom.versions.remotes.receiving import receive
-from fedloom.versions.remotes.remote import Remote
+from fedloom.versions.remotes.remote import Remote, refs_below
 from fedloom.versions.remotes.sending import send
 from fedloom.versions.remotes.tracking import set_ref, tracking
 from fedloom.versions.remotes.transfer import Moved, Options, Watch
@@ -26,6 +28,8 @@ from fedloom.versions.store import Store
 
 EVERYTHING = "*"
 """The glob that ends a choice of tensors."""
+
+_NAMED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +64,11 @@ def clone(
 ) -> Synced:
     """Fill a new repository from another one, its `origin`; a clone that was cut off goes on where it stopped.
 
-    Raises VersionsError where the repository has branches or another origin already.
+    Raises ConflictError where the repository has branches or another origin already.
     """
     origin = content.settings.read().remotes.get(ORIGIN)
     if content.refs.names(HEADS) or origin not in (None, kept_form(url, options or {})):
-        raise VersionsError("another history is here already: use `fedloom remote add` and `fedloom fetch`")
+        raise ConflictError("another history is here already: use `fedloom remote add` and `fedloom fetch`")
     if origin is None:
         add(content, ORIGIN, url, options)
     synced = fetch(content, ORIGIN, only=only, watch=watch)
@@ -84,7 +88,7 @@ def require_reachable(url: str, options: Mapping[str, str] | None = None) -> Non
     trial = Content(Store.in_memory())
     add(trial, ORIGIN, url, options)
     with connected(trial, ORIGIN) as remote:
-        remote.refs(HEADS)
+        refs_below(remote, HEADS)
 
 
 def fetch(content: Content, name: str, *, only: Sequence[str] = (), watch: Watch = quietly) -> Synced:
@@ -95,12 +99,16 @@ def fetch(content: Content, name: str, *, only: Sequence[str] = (), watch: Watch
     """
     with connected(content, name) as remote:
         theirs = _branches(remote)
-        tags = remote.refs(TAGS)
-        options = Options(_chosen(content, only))
+        tags = refs_below(remote, TAGS)
+        options = Options(_chosen(content, only), again=EVERYTHING in only, name=name)
+        if not content.settings.read().only:  # what is left out from now on must be known before anything is
+            content.settings.change(lambda before: replace(before, only=options.only))
         moved = receive(content, remote, theirs.values(), _known_commits(content), options, watch)
         content.settings.change(lambda before: replace(before, only=options.only))
+        for target in set(theirs.values()):
+            content.commit(target)  # raises where a branch is no commit
         stated = statements.bring(content, remote, name)
-        here = {ref: target for ref, target in tags.items() if content.has(target)}
+        here = {ref: target for ref, target in tags.items() if _is_commit(content, target)}
         new_tags = [ref for ref in here if content.refs.get(ref) is None]
         for ref in new_tags:
             set_ref(content, ref, here[ref], f"fetch {name}")
@@ -110,7 +118,7 @@ def fetch(content: Content, name: str, *, only: Sequence[str] = (), watch: Watch
         todo = "delete yours with `fedloom tag --delete` and fetch again, or keep it"
         raise ConflictError(f"{', '.join(clashes)} are elsewhere here than at {name}: {todo}")
     notes = () if theirs else (f"{name} has no branches yet",)
-    return Synced(moved, tuple(moves), notes + stated.notes)
+    return Synced(moved, tuple(moves), (*notes, *_unfit(content, only, theirs.values()), *stated.notes))
 
 
 def pull(content: Content, name: str, *, only: Sequence[str] = (), watch: Watch = quietly) -> Synced:
@@ -160,12 +168,12 @@ def push(content: Content, name: str, what: Pushing = CURRENT, watch: Watch = qu
     if what.tags:
         ours |= _tags_within(content, ours.values())
     with connected(content, name, create=True) as remote:
-        theirs = {**_branches(remote), **(remote.refs(TAGS) if any(map(_is_tag, ours)) else {})}
+        theirs = {**_branches(remote), **(refs_below(remote, TAGS) if any(map(_is_tag, ours)) else {})}
         due = {ref: target for ref, target in ours.items() if theirs.get(ref) != target}
         for ref, target in due.items():
             _require_forward(content, name, RefMove(ref, theirs.get(ref), target))
         goals = ours if what.materialized else due
-        moved = send(content, remote, goals.values(), Options(what.only, what.materialized), watch)
+        moved = send(content, remote, goals.values(), Options(_inside(what.only), what.materialized), watch)
         held = {ref for ref, target in due.items() if target in moved.held_back}
         arrived = {ref: target for ref, target in ours.items() if ref not in held}
         stated = statements.send(content, remote, name, arrived.values())
@@ -175,18 +183,45 @@ def push(content: Content, name: str, what: Pushing = CURRENT, watch: Watch = qu
         _track(content, name, {**theirs, **arrived})
         moved = replace(moved, objects=moved.objects + stated.objects, bytes=remote.traffic.sent)
     notes = tuple(f"{ref} was not moved: tensors that were left out are not at {name} yet" for ref in sorted(held))
-    return Synced(moved, tuple(moves), notes + stated.notes)
+    return Synced(moved, tuple(moves), (*notes, *_unfit(content, what.only, ours.values()), *stated.notes))
 
 
 def _branches(remote: Remote) -> dict[str, Digest]:
-    return {**remote.refs(HEADS), **remote.refs(MERGING)}
+    return {**refs_below(remote, HEADS), **refs_below(remote, MERGING)}
+
+
+def _is_commit(content: Content, id_: Digest) -> bool:
+    return content.has(id_) and objects.kind_of(content.database.get(id_)) == "commit"
 
 
 def _chosen(content: Content, only: Sequence[str]) -> tuple[str, ...]:
     """Join the globs asked for to those remembered; none means everything."""
     if EVERYTHING in only:
         return ()
-    return tuple(sorted({*content.settings.read().only, *only}))
+    return tuple(sorted({*content.settings.read().only, *_inside(only)}))
+
+
+def _inside(only: Sequence[str]) -> tuple[str, ...]:
+    """Write globs as they are held against names: those of tensors, without the part they are in."""
+    return tuple(glob.removeprefix(MODEL) for glob in only)
+
+
+def _unfit(content: Content, only: Sequence[str], tips: Iterable[Digest]) -> Iterator[str]:
+    """Say which globs fit no tensor of the models at some tips: they are probably misspelt."""
+    if not only or not (known := {name for tip in tips for name in _names(content, tip)}):
+        return
+    for glob in _inside(only):
+        if not any(fnmatchcase(name, glob) for name in known):
+            yield f"--only '{glob}' fits no tensor of these branches; there are {_some(sorted(known))}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+
+
+def _names(content: Content, commit: Digest) -> Iterable[str]:
+    entry = content.part(commit, MODEL.rstrip("/")) if content.has(commit) else None
+    return content.tree(entry.id) if entry is not None and content.has(entry.id) else ()
 
 
 def _known_commits(content: Content) -> set[Digest]:
@@ -225,7 +260,7 @@ def _named_one(content: Content, name: str) -> tuple[str, Digest]:
         if ref.startswith((HEADS, TAGS, MERGING)) and (target := content.refs.get(ref)):
             return ref, target
     if name.startswith("runs/"):
-        raise VersionsError(f"a run is pushed as a branch: `fedloom branch NAME {name}`, then push NAME")
+        raise SpecError(f"a run is pushed as a branch: `fedloom branch NAME {name}`, then push NAME")
     known = ", ".join(ref.partition("/")[2] for space in (HEADS, TAGS) for ref in content.refs.names(space))
     raise NotFoundError(f"there is no branch or tag '{name}' to push. There are: {known or 'none yet'}")
 

@@ -7,15 +7,22 @@ here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from fedloom.errors import CorruptObjectError
 from fedloom.values import Digest
-from fedloom.versions import tombstones
+from fedloom.versions import objects, tombstones
 from fedloom.versions.content import Content
 from fedloom.versions.history import Read
-from fedloom.versions.remotes.closure import Named, Reader, Trees, named
+from fedloom.versions.objects import Commit, Kind
+from fedloom.versions.remotes.closure import Named, Reader, Trees, below, named
+
+ERASABLE = ("tensor", "blob")
+"""Kinds of which a tombstone can take the place below a commit; without its trees, nothing of it can be checked."""
+
+_KINDS = 300_000
 
 
 class Watch(Protocol):
@@ -28,10 +35,16 @@ class Watch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to transfer: which tensors (globs; empty for all), and whether to compute those a recipe stands for."""
+    """How to transfer.
+
+    only: which tensors (globs; empty for all). materialized: whether to compute those a recipe stands for. again:
+    whether commits that are here are gone through for what is not. name: whose word the tombstones are that arrive.
+    """
 
     only: tuple[str, ...] = ()
     materialized: bool = False
+    again: bool = False
+    name: str = "a remote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,42 @@ class Sizes:
         return self._known[id_]
 
 
+class Kinds:
+    """What kinds objects here are: those seen on their way are known, others are read once."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._known: dict[Digest, Kind] = {}
+
+    def note(self, id_: Digest, kind: Kind) -> None:
+        """Remember a kind, of some hundred thousand objects at most."""
+        if len(self._known) >= _KINDS:
+            self._known.clear()
+        self._known[id_] = kind
+
+    def require(
+        self, id_: Digest, commit: Commit, names: Iterable[Named], before: Collection[tuple[Digest, Kind]]
+    ) -> None:
+        """Raise CorruptObjectError where a commit takes something here for what it is not; `before` is known well."""
+        for parent in commit.parents:
+            self._require(id_, Named("a parent", "commit", parent, "needed"))
+        for found in names:
+            if (found.id, found.kind) not in before and self._content.has(found.id):
+                self._require(id_, found)
+
+    def _require(self, id_: Digest, found: Named) -> None:
+        kind = self._known.get(found.id) or objects.kind_of(self._content.database.get(found.id))
+        self.note(found.id, kind)
+        if kind != found.kind:
+            told = f"commit {id_[:12]} names {found.id[:12]} as {found.path or 'its tree'}, and it is a {kind}"
+            raise CorruptObjectError(f"{told}: the commit was forged, or badly made")
+
+
+def named_by_parents(commit: Commit, read: Read, reader: Reader) -> set[tuple[Digest, Kind]]:
+    """List what the parents of a commit name, with its kinds: it was held to them when they arrived."""
+    return {(found.id, found.kind) for parent in commit.parents for found in named(read(parent), reader)}
+
+
 def reader_of(content: Content) -> Trees:
     """Read trees and conflicts of a repository, where it has them."""
     return Trees(content.tree, content.conflict, content.has)
@@ -97,9 +146,9 @@ def tensors_before(id_: Digest, read: Read, reader: Reader) -> Mapping[str, Dige
     )
 
 
-def is_kept(content: Content, id_: Digest) -> bool:
-    """Whether an object is here, or known to have been erased."""
-    return content.has(id_) or content.store.exists(tombstones.path(id_))
+def is_kept(content: Content, found: Named) -> bool:
+    """Whether an object is here, or may be absent since it was erased, as tensors and blobs can be."""
+    return content.has(found.id) or (found.kind in ERASABLE and content.store.exists(tombstones.path(found.id)))
 
 
 def apart_from_parents(content: Content, commits: Iterable[Digest], read: Read) -> Iterator[Digest]:
@@ -108,5 +157,5 @@ def apart_from_parents(content: Content, commits: Iterable[Digest], read: Read) 
     for id_ in commits:
         commit = read(id_)
         if commit.recipe is not None:
-            known = {found.id for found in named(commit, reader)} | set(commit.parents)
+            known = {found.id for found in below(commit, reader)} | set(commit.parents)
             yield from (part.id for part in commit.recipe.inputs if part.id not in known)

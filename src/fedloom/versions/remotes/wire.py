@@ -31,7 +31,7 @@ from fedloom.errors import (
     WireError,
 )
 from fedloom.values import Buffer, Digest
-from fedloom.versions import encoding
+from fedloom.versions import encoding, tombstones
 from fedloom.versions.remotes.remote import Parcel, ReadObject, Want, opened, plain_form
 
 FRAMES = "application/vnd.fedloom.frames.v1"
@@ -94,6 +94,8 @@ def unpack(read_bytes: Callable[[int], Buffer], read: ReadObject, limits: Limits
         id_ = Digest(digest.hex())
         if size > limits.object:
             raise _too_large(id_, size, limits)
+        if kind == _ERASED and size > tombstones.LARGEST:
+            raise WireError(f"the tombstone of object {id_[:12]} is too large to be one: erase it there again")
         data = read_bytes(size)
         if len(data) < size:
             raise WireError("the transfer was cut off: start it again, what arrived is kept")
@@ -164,5 +166,5 @@ def _too_large(id_: Digest, size: int, limits: Limits) -> WireError:
 def _json(data: Buffer) -> Any:
     try:
         return json.loads(bytes(data))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
