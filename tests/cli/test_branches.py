@@ -85,7 +85,9 @@ def test_tags_and_protection(home, cli):
     [
         (["branch", "main"], 5, "there is a branch 'main' already"),
         (["branch", "north", "nowhere"], 4, "no commit or ref 'nowhere'"),
-        (["branch", "Nörth"], 1, "is no name for a branch: use lower-case letters"),
+        (["tag", "bad name"], 2, "is no name for a tag: use lower-case letters"),
+        (["switch", "-c", "bad name"], 2, "is no name for a branch"),
+        (["branch", "Nörth"], 2, "is no name for a branch: use lower-case letters"),
         (["branch", "nort", "--delete"], 4, "there is no branch 'nort'"),
         (["switch", "mian"], 4, "did you mean 'main'?"),
         (["tag", "v9", "--delete"], 4, "there is no tag 'v9': there is none yet"),

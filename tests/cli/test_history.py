@@ -11,7 +11,8 @@ from fedloom.versions.keys import create_key, read_private_key
 from fedloom.versions.merge import How
 from fedloom.versions.objects import Commit
 from fedloom.versions.repository import Repository
-from tests.projects import allow, history, project, run
+from fedloom.versions.upkeep.erase import choose_updates
+from tests.projects import allow, edit, history, project, run
 
 
 def train(home, branch, rounds, seed, sites=()):
@@ -47,7 +48,7 @@ def merged(tmp_path_factory):
 
 
 PICTURE = """
-●      ID  merge  [*main] merge west into east
+●      ID  merge  [*main] merge east, west into main
 ├─╮
 │ │ ●  ID  merge  [merging/west] merge east into west
 ├─┼─╯
@@ -116,7 +117,28 @@ def test_one_site_s_rounds(merged, cli):
     text = cli("log", "east", "--site", "south", "-C", merged).out.splitlines()
     assert len(text) == 1 + 10
     assert text[1].split()[2:4] == ["33.3%", "opaque"]
-    cli("log", "--site", "suoth", "-C", merged).refused(4, "took part in no round", "did you mean 'south'?")
+    cli("log", "--site", "suoth", "-C", merged).refused(4, "took part in no round", "; did you mean 'south'?")
+    cli("log", "--site", "zzz", "-C", merged).refused(4, "; Allowed: harbour, north, south")
+
+
+def test_what_was_erased_is_told(tmp_path, cli):
+    """`log --site` and `show` say so of updates that are gone, with who, when and why; others' stay as they are."""
+    home = project(tmp_path, rounds=2, gate=False)
+    edit(home / "pipeline.yaml", "rounds: 2", "rounds: 2\nkeep_updates: hub")
+    run(home)
+    assert "erased" not in cli("show", "-C", home).out + cli("log", "--site", "north", "-C", home).out
+    repository = Repository.at(home)
+    repository.erase(choose_updates(repository, "north"), who="ada", why="they asked")
+    assert {one["keep"] for one in json_lines(cli("log", "--site", "north", "--json", "-C", home))} == {"erased"}
+    assert {one["keep"] for one in json_lines(cli("log", "--site", "south", "--json", "-C", home))} == {"stored"}
+    said = cli("show", "-C", home).out
+    rows = {line.split()[0]: line for line in said.splitlines() if line.startswith(("north ", "south "))}
+    assert ("erased" in rows["north"], "erased" in rows["south"]) == (True, False)
+    line = next(line for line in said.splitlines() if line.startswith("receipts/north"))
+    assert re.fullmatch(r"receipts/north.*: erased by ada, \d{4}-\d\d-\d\d: they asked", line)
+    shown = json.loads(cli("show", "--json", "-C", home).out)["erased"]
+    assert {path.split("/")[1] for path in shown} == {"north"}
+    assert {one["who"] for one in shown.values()} == {"ada"}
 
 
 def test_refs_tell_kind_time_and_reason(merged, cli):
@@ -152,14 +174,15 @@ def test_show_says_what_a_merge_was_made_of(merged, cli):
     assert [line.split()[2:] for line in lines if line.startswith("parent")] == [["east"], ["west"]]
     base = Repository.at(merged).resolve("v1")[:12]
     assert any(line.startswith("merged: ") and line.endswith(f"base {base}") for line in lines)
-    assert any("2 weighted_mean" in line and "contested ones by weighted_mean/1" in line for line in lines)
+    assert any(line.startswith("entries: ") and "2 weighted_mean" in line for line in lines)
+    assert "  contested ones by weighted_mean" in lines
     assert any(line.startswith("recipe") and "merge/1 of east" in line for line in lines)
 
 
 def test_show_lists_open_conflicts(merged, cli):
     """Where a merge waits, what is open and what to do about it."""
     said = cli("show", "merging/west", "-C", merged)
-    assert "2 open conflicts: settle them with `fedloom resolve`" in said.out
+    assert "2 open conflicts: settle with `fedloom resolve`" in said.out
     assert "  model/weights: contested" in said.out
     conflicts = json.loads(cli("show", "merging/west", "--json", "-C", merged).out)["conflicts"]
     assert {path: one["problem"] for path, one in conflicts.items()} == {

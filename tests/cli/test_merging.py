@@ -44,7 +44,7 @@ def test_a_merge_by_strategy_says_what_came_of_every_entry(cli, home):
     assert lines[1].startswith("base ")
     assert lines[1].endswith("weights main 75%, north 25%")
     assert lines[2:6] == ["outcome entries", "unchanged 1", "taken 1 model/b", "weighted_mean 1 model/a"]
-    assert lines[6] == f"main is at {tip(home)[:12]}"
+    assert lines[6:] == ["not measured: there is no pipeline.yaml here", f"main is at {tip(home)[:12]}"]
     assert listed(Repository.at(home), tip(home))["a"] == [1.5, 2]
     again = cli("merge", "north", "-C", home)
     assert (again.code, again.out) == (0, "main has all of it already\n")
@@ -64,12 +64,13 @@ def test_conflicts_end_with_code_5_and_with_what_to_type_next(cli, home):
     settled = cli("resolve", "a", "--take", "theirs", "-C", home)
     assert (settled.code, settled.out) == (
         0,
-        "model/a: theirs\nnothing is open any more. next: fedloom merge --continue\n",
+        "model/a: theirs, which is north's\nnothing is open any more. next: fedloom merge --continue\n",
     )
     assert cli("conflicts", "-C", home).code == 0
     assert tip(home) == before
     done = cli("merge", "--continue", "-C", home)
-    assert (done.code, done.out) == (0, f"main is at {tip(home)[:12]}\n")
+    unmeasured = "not measured: there is no pipeline.yaml here\n"
+    assert (done.code, done.out) == (0, f"{unmeasured}main is at {tip(home)[:12]}\n")
     assert listed(Repository.at(home), tip(home)) == {"a": [3, 8], "b": [2], "c": [1]}
 
 
@@ -123,9 +124,10 @@ def test_rules_and_weights_are_read(cli, home):
         (("north", "--rule", "zz*=ours"), 2, "rule 'zz*' fits nothing"),
         (("north", "--weights", "north=1"), 2, "--weights must name each branch once: main=1, north=1"),
         (("north", "--weights", "main=1,north=x"), 2, "weight 'north=x' must be NAME=NUMBER"),
-        (("north", "--weights", "main=1,north=-1"), 2, "2 positive weights are needed"),
+        (("north", "--weights", "main=1,north=-1"), 2, "weight 'north=-1' cannot be"),
+        (("north", "--weights", "main=nan,north=1"), 2, "weight 'main=nan' cannot be"),
         (("north", "--optimizer", "keep"), 2, "no optimizer policy 'keep'"),
-        (("north", "--strategy", "fisher"), 1, "without fisher of head 1, 2"),
+        (("north", "--strategy", "fisher"), 3, "without fisher of head 1, 2"),
         (("--continue",), 4, "no merge into main is under way"),
     ],
 )
@@ -140,16 +142,100 @@ def test_resolving_what_is_not_open_is_refused(cli, home):
     """No merge, no such path, no such word."""
     cli("resolve", "a", "--take", "ours", "-C", home).refused(4, "no merge into main is under way")
     cli("merge", "north", "-C", home)
-    cli("resolve", "b", "--take", "ours", "-C", home).refused(4, "no open conflict at 'b'", "model/a")
+    cli("resolve", "b", "--take", "ours", "-C", home).refused(4, "no conflict at 'b'", "model/a")
     cli("resolve", "a", "--take", "hours", "-C", home).refused(2, "did you mean 'ours'")
     assert cli("conflicts", "-C", home).code == 5
+
+
+def test_whose_ours_is_is_told(cli, home):
+    """The sides are those of the heads: where the others contain the current branch, it has none, and that is said."""
+    made = Repository.at(home)
+    made.refs.compare_and_set("heads/base", None, made.resolve("main~1"), "test")
+    assert "sides: ours is main's, theirs is north's\n" in cli("merge", "north", "-C", home).out
+    cli("merge", "--abort", "-C", home)
+    cli("switch", "base", "-C", home)
+    told = "sides: ours is north's, theirs is main's; base has no side, for the others contain it\n"
+    assert told in cli("merge", "north", "main", "-C", home).out
+    assert told in cli("conflicts", "-C", home).out
+    assert cli("resolve", "a", "--take", "ours", "-C", home).out.startswith("model/a: ours, which is north's\n")
+    assert cli("merge", "--continue", "-C", home).code == 0
+    assert listed(Repository.at(home), tip(home, "base"))["a"] == THEIRS["a"]
+
+
+def test_three_sides_are_told_by_number(cli, home):
+    """One has a number as well as a word, the others their numbers."""
+    made = Repository.at(home)
+    third = commit(made, {"a": [7, 7], "b": [0], "c": [1]}, made.resolve("main~1"), rows=5)
+    made.refs.compare_and_set("heads/south", None, third, "test")
+    said = cli("merge", "north", "south", "-C", home)
+    assert "sides: 1 or ours is main's, 2 is north's, 3 is south's\n" in said.out
+    assert cli("resolve", "a", "--take", "3", "-C", home).out.startswith("model/a: 3, which is south's\n")
+
+
+def test_a_mind_can_be_changed_before_the_merge_is_finished(cli, home):
+    """The last word holds; it is told as the first was."""
+    cli("merge", "north", "-C", home)
+    cli("resolve", "a", "--take", "ours", "-C", home)
+    again = cli("resolve", "model/a", "--take", "theirs", "-C", home)
+    assert again.out.startswith("model/a: theirs, which is north's\n")
+    assert json.loads(cli("resolve", "a", "--take", "theirs", "--json", "-C", home).out)["settled"] == ["model/a"]
+    cli("merge", "--continue", "-C", home)
+    assert listed(Repository.at(home), tip(home))["a"] == THEIRS["a"]
+    assert "  resolved by hand: model/a theirs\n" in cli("show", "main", "-C", home).out
+
+
+def test_show_lists_the_rules_that_decided(cli, home):
+    """Rules in their order, then what decides about the rest."""
+    assert cli("merge", "north", "--rule", "a=weighted_mean", "--rule", "b=ours", "-C", home).code == 0
+    lines = cli("show", "main", "-C", home).out.splitlines()
+    assert "  contested ones by the first rule that fits: a=weighted_mean, b=ours" in lines
+    assert "  the rest by nothing: they are conflicts" in lines
+
+
+def test_what_was_reverted_is_brought_back(cli, home):
+    """cherry-pick does a change again though its commit is in the history, and says so; else it says there is nothing."""
+    assert cli("merge", "north", "--strategy", "theirs", "-C", home).code == 0
+    merged = tip(home)
+    assert cli("revert", merged, "--mainline", "1", "-C", home).code == 0
+    assert listed(Repository.at(home), tip(home)) == OURS
+    said = cli("cherry-pick", merged, "--mainline", "1", "-C", home)
+    assert said.code == 0
+    assert said.out.startswith(f"{merged[:12]} is part of main already: its change is done once more\n")
+    assert listed(Repository.at(home), tip(home)) == THEIRS
+    again = tip(home)
+    assert cli("cherry-pick", "HEAD", "-C", home).out == "main has all of it already\n"
+    assert tip(home) == again
+
+
+def test_nobody_thinks_that_an_unmeasured_change_was_measured(cli, home):
+    """Without a pipeline it is said of merge, --continue, cherry-pick and revert; with --no-measure it is known."""
+    told = "not measured: there is no pipeline.yaml here\n"
+    assert told in cli("cherry-pick", "north", "-C", home).out
+    assert told in cli("revert", "HEAD", "-C", home).out
+    assert told not in cli("revert", "HEAD", "--no-measure", "-C", home).out
+    assert told not in cli("merge", "north", "-C", home).out  # conflicts: nothing to measure yet
+    cli("resolve", "*", "--take", "ours", "-C", home)
+    assert told in cli("merge", "--continue", "-C", home).out
+
+
+def test_tables_keep_to_the_width_there_is(cli, home, monkeypatch):
+    """At 80 columns no line is longer, figures go before names do, and no line ends in blanks."""
+    monkeypatch.setenv("COLUMNS", "80")
+    cli("merge", "north", "-C", home)
+    for words in (("conflicts",), ("diff", "main~1", "main", "--tensors"), ("log", "--refs"), ("log", "--graph")):
+        lines = cli(*words, "-C", home).out.splitlines()
+        assert max(map(len, lines[:-4] if words == ("conflicts",) else lines)) <= 80, words
+        assert [line for line in lines if line != line.rstrip()] == [], words
+    assert "cosine" in cli("conflicts", "-C", home).out
+    monkeypatch.delenv("COLUMNS")
+    assert "opposite" in cli("conflicts", "-C", home).out
 
 
 def test_unrelated_histories_need_a_word(cli, home):
     """As in git."""
     made = Repository.at(home)
     made.refs.compare_and_set("heads/alien", None, commit(made, {"a": [5, 5]}, facts={"alien": 1}), "test")
-    cli("merge", "alien", "-C", home).refused(1, "have no commit in common", "--allow-unrelated")
+    cli("merge", "alien", "-C", home).refused(3, "have no commit in common", "--allow-unrelated")
     assert cli("merge", "alien", "--allow-unrelated", "--strategy", "ours", "-C", home).code == 0
 
 

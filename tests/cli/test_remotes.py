@@ -186,7 +186,7 @@ def test_a_glob_that_fits_nothing_is_told(cli, home, tmp_path):
     """`encoder.0.w` and `model/encoder.0.w` are one tensor; a misspelt glob is named with what there is."""
     cli("push", "-C", home)
     names = Repository.at(home).model(Repository.at(home).resolve("main"))
-    name = sorted(names)[0]
+    name = min(names)
     short = json.loads(cli("clone", tmp_path / "there", tmp_path / "a", "--only", name, "--json").out)
     long = json.loads(cli("clone", tmp_path / "there", tmp_path / "b", "--only", f"model/{name}", "--json").out)
     assert (short["objects"], short["notes"]) == (long["objects"], long["notes"])

@@ -139,3 +139,15 @@ def test_verify_replays_a_round(cli, signed):
     said = cli("verify", "--replay", "--require", "nobody", "-C", signed)
     assert said.code == 1
     assert "replayed" not in said.out
+
+
+def test_verify_and_replay_are_one_json_value(cli, signed):
+    """What was verified and what was replayed; where nothing was replayed, null."""
+    said = cli("verify", "--replay", "--json", "-C", signed)
+    told = json.loads(said.out)
+    assert (said.code, set(told)) == (0, {"verify", "replay"})
+    assert told["verify"] == json.loads(cli("verify", "--json", "-C", signed).out)
+    assert told["replay"]["same"] is True
+    assert [one["round"] for one in told["replay"]["rounds"]] == [2]
+    said = cli("verify", "--replay", "--json", "--require", "nobody", "-C", signed)
+    assert (said.code, json.loads(said.out)["replay"]) == (1, None)

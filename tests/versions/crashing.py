@@ -163,11 +163,14 @@ def serve() -> None:
 
 
 def _forever(work: str, folder: Path) -> None:
+    """Work until killed, or until the server that forked this is gone: nobody must be left behind."""
     acknowledged = os.open(acks(folder), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    while True:
+    server = os.getppid()
+    while os.getppid() == server:
         content = on_disk(folder)
         (WORK | RACE)[work](content, lambda id_: os.write(acknowledged, f"{id_}\n".encode()) and None)
         content.lease.release()
+    os._exit(0)
 
 
 def acks(folder: Path) -> Path:
@@ -260,6 +263,6 @@ def cut(folder: Path, at: int, how: str) -> tuple[Repository, Cut]:
 
 def reboot(folder: Path) -> Repository:
     """Open a repository anew: whatever held a lease is gone with its process."""
-    for path in (*folder.glob("leases/*"), folder / "clearing"):
+    for path in (*folder.glob("leases/*"), *folder.glob("clearing/*")):
         path.unlink(missing_ok=True)
     return on_disk(folder)

@@ -611,6 +611,68 @@ def test_discard_of_a_keyframe_keeps_its_versions(store):
     assert not base.has(made[0].id)
 
 
+def test_a_keyframe_that_was_cut_off_is_written_as_a_keyframe(disk):
+    """Though it could be a difference itself: what is stored as a difference to it can be read again."""
+    base, (early, keyframe, late) = Database(disk), versions(3)
+    put_all(base, [early])
+    base.put(keyframe)
+    base.put(late, keyframe.id)
+    base.flush()
+    assert form_of(disk, late).base == keyframe.id
+    disk.replace(file_of(keyframe), [disk.get(file_of(keyframe))[:5000]])
+    again = Database(disk)
+    again.put(keyframe, early.id)
+    again.flush()
+    for encoded in (early, keyframe, late):
+        assert again.get(encoded.id) == canonical(encoded)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_file_that_another_process_wrote_at_the_same_moment(disk, monkeypatch, whole):
+    """It may not be on the disk, so our flush brings it there; where it is cut off, it is mended."""
+    (encoded,) = versions(1)
+    Database(disk).put(encoded)
+    if not whole:
+        disk.replace(file_of(encoded), [disk.get(file_of(encoded))[:5000]])
+    mine = Store.on_disk(Path(disk._place))
+    base, looked = Database(mine), []
+    form = base._form
+    monkeypatch.setattr(base, "_form", lambda id_: form(id_) if looked else looked.append(id_))  # a moment too early
+    base.put(encoded)
+    synced = []
+    real = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink()))
+    base.flush()
+    monkeypatch.setattr(os, "fdatasync", real)
+    assert base.get(encoded.id) == canonical(encoded)
+    assert [place.name for place in synced] == ([encoded.id] if whole else [])  # what is replaced is durable
+
+
+def test_a_bundle_that_is_there_already_is_left(store):
+    """Whoever writes the same objects again, in another process, writes the same file."""
+    first, second = (small.SmallObjects(store) for _ in range(2))
+    items = {blob("a").id: b"a"}
+    assert first.write(items) == second.write(items)
+    assert len(bundle_paths(store)) == 1
+
+
+def test_discard_in_order_frees_what_it_says(store):
+    """Small and large objects, among those that stay, in whatever bundles."""
+    rng = np.random.default_rng(0)
+    base, large = Database(store), objects.encode_blob(rng.bytes(100_000))
+    put_all(base, [large, *(blob(str(n)) for n in range(20))])
+    put_all(base, [blob("alone")])
+    put_all(base, [blob("5"), blob("other")])
+    before = sum(stat.size for stat in store.listing(""))
+    gone = [blob("alone").id, large.id, *(blob(str(n)).id for n in range(10))]
+    freed = base.discard_in_order(gone)
+    assert freed == before - sum(stat.size for stat in store.listing("")) > 0
+    for reader in (base, Database(store)):
+        assert sorted(reader.ids()) == sorted([blob("other").id, *(blob(str(n)).id for n in range(10, 20))])
+        assert not any(reader.has(id_) for id_ in gone)
+    assert base.discard_in_order([]) == 0
+
+
 def test_discard_of_what_waits(store):
     """What was put a moment ago goes as well."""
     base = Database(store)

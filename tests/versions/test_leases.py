@@ -157,7 +157,67 @@ def test_only_one_clears(store):
         pass
     with alone(store):
         pass
-    assert not store.exists(CLEARING)
+    assert store.names(CLEARING) == []
+
+
+def test_two_that_find_a_stale_mark_do_not_both_clear(store, monkeypatch):
+    """One looks, and is about to remove the mark of a killed process, while the other does so and begins to clear."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    here = Holder.here()
+    value = {"host": here.host, "pid": child.pid, "since": here.since, "seen": here.seen}
+    store.create(f"{CLEARING}/1-x", [json.dumps(value).encode()])
+    at_once: list[int] = []
+    working = threading.Event()
+    delete = store.delete
+
+    def slow(path: str) -> bool:
+        if threading.current_thread() is rival:
+            working.wait(5)
+        return delete(path)
+
+    def work() -> None:
+        try:
+            with alone(store):
+                at_once.append(1)
+                working.set()
+                time.sleep(0.3)
+                at_once.append(-1)
+        except ConflictError:
+            pass
+
+    monkeypatch.setattr(store, "delete", slow)
+    rival = threading.Thread(target=work)
+    rival.start()
+    time.sleep(0.05)
+    work()
+    working.set()
+    rival.join(5)
+    sums = [sum(at_once[: end + 1]) for end in range(len(at_once))]
+    assert max(sums, default=0) <= 1
+    assert store.names(CLEARING) == []
+
+
+def test_of_two_that_begin_at_once_one_clears(store):
+    """Both are told to wait only if one has begun before."""
+    done, told = [], []
+
+    def work() -> None:
+        try:
+            with alone(store):
+                done.append(True)
+                time.sleep(0.5)
+        except ConflictError as error:
+            told.append(error)
+
+    for _ in range(5):
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(done) >= 5
+    assert len(done) + len(told) == 10
 
 
 def test_who_clears_and_was_killed_is_in_nobodys_way(store, own):
@@ -166,7 +226,7 @@ def test_who_clears_and_was_killed_is_in_nobodys_way(store, own):
     child.wait()
     here = Holder.here()
     value = {"host": here.host, "pid": child.pid, "since": here.since, "seen": here.seen}
-    store.create(CLEARING, [json.dumps(value).encode()])
+    store.create(f"{CLEARING}/1-x", [json.dumps(value).encode()])
     own.hold()
     with alone(store):
         pass

@@ -189,6 +189,18 @@ def test_a_corrupt_move_is_refused_with_a_way_back(refs, store, written):
             verb("x")
 
 
+def test_a_ref_points_only_to_what_is_here(store):
+    """What is missing is refused before the move; a deletion needs nothing."""
+    asked, here = [], {A}
+    refs = Refs(store, lambda id_: asked.append(id_) is None and id_ in here)
+    refs.compare_and_set("x", None, A, "made")
+    with pytest.raises(NotFoundError, match=f"'x' cannot point to {B[:12]}"):
+        refs.compare_and_set("x", A, B, "moved")
+    assert refs.get("x") == A
+    refs.compare_and_set("x", A, None, "deleted")
+    assert asked == [A, B]
+
+
 def test_files_that_are_no_moves_are_passed_over(store, refs):
     """What a file manager leaves between the generations is not taken for one."""
     refs.compare_and_set("x", None, A, "good")

@@ -212,6 +212,41 @@ def test_a_disk_with_a_fault_is_told_and_asked_again(tmp_path, monkeypatch):
     assert len(synced) == 1
 
 
+def test_folders_are_asked_again_after_a_fault(tmp_path, monkeypatch):
+    """Where a flush fails before it comes to the folders, the next one brings them to the disk."""
+    store = Store.on_disk(tmp_path)
+    store.create("f/a", [b"x"], durable=False)
+
+    def fault(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fault)
+        with pytest.raises(StorageError, match="the disk has a fault"):
+            store.flush()
+    assert synced_folders(store, tmp_path, monkeypatch) == ["", "f"]
+
+
+def test_what_was_deleted_is_gone_for_good_after_a_flush(tmp_path, monkeypatch):
+    """The list of names of its folder is brought to the disk."""
+    store = Store.on_disk(tmp_path)
+    store.create("f/a", [b"x"])
+    store.flush()
+    assert synced_folders(store, tmp_path, monkeypatch) == []
+    store.delete("f/a")
+    store.delete("f/absent")
+    assert synced_folders(store, tmp_path, monkeypatch) == ["f"]
+
+
+def synced_folders(store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Flush, and list the folders that this brings to the disk."""
+    found: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", lambda number: found.append(str(Path(f"/proc/self/fd/{number}").readlink())))
+        store.flush()
+    return sorted(os.path.relpath(place, folder).removeprefix(".") for place in found)
+
+
 def test_a_durable_value_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     """First its bytes, then its name, then every folder above that is new."""
     store = Store.on_disk(tmp_path / "store")

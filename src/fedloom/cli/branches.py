@@ -11,7 +11,9 @@ from rich.text import Text
 from fedloom.cli.opening import open_repository
 from fedloom.cli.output import console, print_json
 from fedloom.cli.tables import print_table
+from fedloom.errors import SpecError
 from fedloom.values import Digest
+from fedloom.versions.refs import is_ref_name
 from fedloom.versions.repository import Repository
 from fedloom.versions.revisions import HEAD
 
@@ -45,7 +47,9 @@ def list_branches(folder: Path, *, as_json: bool) -> None:
 
 def make_branch(folder: Path, name: str, start: str | None, *, as_json: bool) -> None:
     """Make a branch."""
-    tip = open_repository(folder).branch(name, start or HEAD)
+    repository = open_repository(folder)
+    _require_name(name, "branch")
+    tip = repository.branch(name, start or HEAD)
     _tell({"branch": name, "commit": tip}, f"branch {name} made at {tip[:12]}", as_json=as_json)
 
 
@@ -58,7 +62,10 @@ def delete_branch(folder: Path, name: str, *, force: bool, as_json: bool) -> Non
 
 def switch_branch(folder: Path, name: str, start: str | None, *, create: bool, as_json: bool) -> None:
     """Make a branch the current one."""
-    tip = open_repository(folder).switch(name, create=create, start=start or HEAD)
+    repository = open_repository(folder)
+    if create:
+        _require_name(name, "branch")
+    tip = repository.switch(name, create=create, start=start or HEAD)
     at = f"at {tip[:12]}" if tip else "which has no commit yet"
     _tell({"branch": name, "commit": tip}, f"the current branch is {name}, {at}", as_json=as_json)
 
@@ -81,7 +88,9 @@ def list_tags(folder: Path, *, as_json: bool) -> None:
 
 def make_tag(folder: Path, name: str, start: str | None, *, as_json: bool) -> None:
     """Name a commit for good."""
-    target = open_repository(folder).tag(name, start or HEAD)
+    repository = open_repository(folder)
+    _require_name(name, "tag")
+    target = repository.tag(name, start or HEAD)
     _tell({"tag": name, "commit": target}, f"tag {name} names {target[:12]}", as_json=as_json)
 
 
@@ -106,6 +115,13 @@ def protect_ref(folder: Path, name: str, *, remove: bool, as_json: bool) -> None
     ref = repository.unprotect(name) if remove else repository.protect(name)
     said = "is protected no longer" if remove else "is protected: it takes no open conflict and no unmeasured merge"
     _tell({"ref": ref, "protected": not remove}, f"{ref} {said}", as_json=as_json)
+
+
+def _require_name(name: str, noun: str) -> None:
+    """Refuse what can be no name as a mistake in what was typed."""
+    if not is_ref_name(name):
+        allowed = "lower-case letters, digits, '.', '_', '-' and '/', with no sign at the start of a part"
+        raise SpecError(f"'{name}' is no name for a {noun}: use {allowed}")
 
 
 def _commit(repository: Repository, id_: Digest) -> dict[str, str]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedloom.cli.opening import chosen, open_repository
-from fedloom.cli.output import console, figure, print_json
+from fedloom.cli.output import console, counted, figure, print_json
 from fedloom.cli.tables import print_table
 from fedloom.versions.diff import Change, Diff, EntryChange, ValueChange
 
@@ -67,7 +67,7 @@ def _took_part(participation: Facts | None) -> str:
     count = sum(site["status"] == "answered" for site in participation["sites"])
     missing = [site["site"] for site in participation["sites"] if site["status"] != "answered"]
     without = f" without {', '.join(missing)}" if missing else ""
-    return f"{participation['status']}, {count} of {len(participation['sites'])} sites{without}"
+    return f"{participation['status']}, {count} of {counted(len(participation['sites']), 'site')}{without}"
 
 
 def _print_metrics(out: Console, old: Facts, new: Facts) -> None:
@@ -97,7 +97,7 @@ def _print_part(out: Console, found: Diff, part: str, counts: dict[Change, int])
         _print_values(out, "", entry.values)
         _print_lines(out, entry.lines)
     if any(entry.tensor for entry in shown):
-        print_table(out, _tensor_table(shown))
+        print_table(out, _tensor_table(shown), dispensable=("max ulps", "max abs", "norm"))
 
 
 def _remark(entry: EntryChange) -> str:
@@ -111,7 +111,7 @@ def _remark(entry: EntryChange) -> str:
 
 def _print_values(out: Console, title: str, values: Sequence[ValueChange]) -> None:
     if values and title:
-        out.print(f"\n{title}: {len(values)} differ", style="bold")
+        out.print(f"\n{title}: {len(values)} {'differs' if len(values) == 1 else 'differ'}", style="bold")
     indent = "  " if title else "      "
     for value in values:
         mark, style = _MARKS[value.change]
@@ -158,7 +158,7 @@ def _print_lines(out: Console, lines: Sequence[str]) -> None:
     for line in lines[:_LINES]:
         out.print(Text(f"      {line}", style="green" if line.startswith("+") else "red"))
     if (more := len(lines) - _LINES) > 0:
-        out.print(f"      and {more} more lines", style="dim")
+        out.print(f"      and {counted(more, 'more line')}", style="dim")
 
 
 def _tensor_table(entries: Sequence[EntryChange]) -> Table:

@@ -17,8 +17,9 @@ from fedloom.errors import NotFoundError, StorageError, nearest
 from fedloom.pipeline.runs import RUNS
 from fedloom.telemetry.recorder import Recorder
 from fedloom.values import Digest
+from fedloom.versions import tombstones
 from fedloom.versions.history import ordered
-from fedloom.versions.objects import Commit
+from fedloom.versions.objects import Commit, Entry
 from fedloom.versions.refs import Move, is_ref_name
 from fedloom.versions.repository import Repository
 
@@ -44,7 +45,7 @@ def print_log(folder: Path, name: str | None, *, as_json: bool) -> None:
         table.add_column(heading, justify="left" if left else "right", no_wrap=heading != "refs")
     for row in rows:
         table.add_row(*[cell for heading, cell in zip(_LOG, row, strict=True) if heading in used])
-    print_table(console(), table)
+    print_table(console(), table, dispensable=("when", "up"))
 
 
 def print_site(folder: Path, name: str | None, site: str, *, as_json: bool) -> None:
@@ -55,7 +56,8 @@ def print_site(folder: Path, name: str | None, site: str, *, as_json: bool) -> N
     rounds = [{"commit": i, **told} for i, commit in history if (told := _took_part(repository, commit, site))]
     if not rounds:
         known = {part["site"] for _, commit in history for part in _sites(commit)}
-        raise NotFoundError(f"site '{site}' took part in no round of {tip[:12]}: {nearest(site, known)}")
+        there = nearest(site, known) if known else "nobody did"
+        raise NotFoundError(f"site '{site}' took part in no round of {tip[:12]}; {there}")
     if as_json:
         for one in rounds:
             print_json(one)
@@ -77,8 +79,17 @@ def _took_part(repository: Repository, commit: Commit, site: str) -> dict[str, A
         return None
     receipts = repository.tree(commit.tree).get("receipts")
     receipt = repository.tree(receipts.id).get(site) if receipts and receipts.kind == "tree" else None
-    update = {"update": receipt.id, "keep": receipt.keep} if receipt else {"update": None, "keep": None}
+    update = {"update": receipt.id, "keep": _kept(repository, receipt)} if receipt else {"update": None, "keep": None}
     return {"round": commit.facts.get("round"), "weight": part["weight"], **update}
+
+
+def _kept(repository: Repository, receipt: Entry) -> str:
+    """Say where a site's update is; erased where nothing but a tombstone is left of it, or of a tensor in it."""
+    below = [receipt.id]
+    if receipt.kind == "tree" and repository.has(receipt.id):
+        below += [entry.id for entry in repository.tree(receipt.id).values()]
+    gone = any(not repository.has(id_) and tombstones.find(repository.store, id_) for id_ in below)
+    return "erased" if gone else receipt.keep
 
 
 def _sites(commit: Commit) -> list[dict[str, Any]]:
@@ -98,7 +109,7 @@ def print_refs(folder: Path, *, as_json: bool) -> None:
     table = _table("ref", "commit", "state", "kind", "moved", "why")
     for name, ref in told.items():
         table.add_row(name, ref["commit"][:12], ref["state"], ref["kind"], _when(ref["moved"]), ref["why"])
-    print_table(console(), table)
+    print_table(console(), table, dispensable=("kind",))
 
 
 def _ref_facts(repository: Repository) -> Iterator[tuple[str, dict[str, str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ def _print_drawing(drawing: _Drawing, out: Console) -> None:
             line.append_text(_line(texts[row.node.id], widths))
         line.rstrip()
         shown = line if lines else _ascii(line)
-        out.print(shown, no_wrap=True, overflow="ellipsis", soft_wrap=not out.is_terminal)
+        out.print(shown, no_wrap=True, overflow="ellipsis", soft_wrap=not (out.is_terminal or "COLUMNS" in os.environ))
 
 
 def _tips(repository: Repository, refs: Mapping[str, Digest]) -> list[Digest]:

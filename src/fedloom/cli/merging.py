@@ -21,6 +21,7 @@ from fedloom.telemetry.metrics import worst
 from fedloom.values import Digest, tensor_spec
 from fedloom.versions import merge_landing
 from fedloom.versions.conflicts import fits, open_conflicts
+from fedloom.versions.history import is_ancestor
 from fedloom.versions.merge import How, MergeOutcome, merge
 from fedloom.versions.merge_reopening import settled_words
 from fedloom.versions.merge_replay import cherry_pick, revert_commit
@@ -81,7 +82,11 @@ def replay(folder: Path, name: str, wishes: Replay, *, as_json: bool) -> int:
     branch = repository.settings.read().branch
     verb = cherry_pick if wishes.verb == "cherry-pick" else revert_commit
     head = merge_landing.tip(repository, branch)
-    outcome = verb(repository, head, repository.resolve(name), mainline=wishes.mainline, rules=wishes.rules)
+    commit = repository.resolve(name)
+    outcome = verb(repository, head, commit, mainline=wishes.mainline, rules=wishes.rules)
+    again = verb is cherry_pick and outcome.kind != "up-to-date" and is_ancestor(commit, head, repository.commit)
+    if again and not as_json:
+        console().print(f"{commit[:_SHORT]} is part of {branch} already: its change is done once more")
     return _landed(repository, folder, branch, outcome, as_json=as_json, measured=wishes.measured)
 
 
@@ -277,7 +282,7 @@ def _print_conflicts(out: Console, repository: Repository, commit: Digest, confl
         sides = [_side(repository, entry) for entry in (conflict.base, *conflict.heads)]
         table.add_row(Text(path, style="red"), conflict.problem, *sides, *_figures(conflict.stats))
     out.print()
-    print_table(out, table)
+    print_table(out, table, dispensable=("change", "opposite"))
     if told := _sides_told(repository, commit):
         out.print(told)
     for path, conflict in conflicts.items():

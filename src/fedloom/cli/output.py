@@ -37,6 +37,15 @@ def bytes_text(count: float) -> str:
     return f"{count:.1f} GB"
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number of things.
+
+    >>> counted(1, "site"), counted(2, "site"), counted(0, "round")
+    ('1 site', '2 sites', '0 rounds')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def comparison_table(evaluation: Mapping[str, Any]) -> Table | None:
     """Lay the federated model beside its baselines, site by site; None when there was no evaluation."""
     if not evaluation:

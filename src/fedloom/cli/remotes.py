@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from rich.table import Table
 
 from fedloom.cli.opening import open_repository
-from fedloom.cli.output import bytes_text, console, print_json
+from fedloom.cli.output import bytes_text, console, counted, print_json
 from fedloom.cli.tables import print_table
 from fedloom.errors import SpecError
 from fedloom.versions.remotes import addresses, sync
@@ -91,7 +91,7 @@ def summary(synced: Synced, verb: str) -> str:
     """
     moved = synced.moved
     share = f" ({moved.bytes / moved.raw:.2f} of raw)" if moved.objects and moved.raw else ""
-    return f"{moved.objects} objects, {bytes_text(moved.bytes)} {verb}{share}"
+    return f"{counted(moved.objects, 'object')}, {bytes_text(moved.bytes)} {verb}{share}"
 
 
 def _tell(synced: Synced, verb: str, *, as_json: bool) -> None:

@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from fedloom.cli.opening import chosen, open_repository
 from fedloom.cli.output import console, print_json
+from fedloom.cli.trust import Demands, print_verdict, verified
 from fedloom.errors import EXIT_FAILED, EXIT_OK
 from fedloom.local.replay import Replayed, environment_changes, replay
 
 
-def print_replay(folder: Path, name: str | None, *, whole_run: bool, run_its_code: bool, as_json: bool) -> int:
-    """Do a round (or its whole run) again and say whether it came out bit for bit; the exit code says so too."""
-    repository = open_repository(folder)
-    commit = chosen(repository, name)
-    rounds = replay(folder, commit, lambda _: None, whole_run=whole_run, run_its_code=run_its_code)
-    same, changes = all(one.same for one in rounds), environment_changes(repository, commit)
+@dataclass(frozen=True, slots=True)
+class Again:
+    """How much to do again, and whether by a learner that is not the project's."""
+
+    whole_run: bool
+    run_its_code: bool
+
+
+def verify_and_replay(folder: Path, name: str | None, demands: Demands, again: Again, *, as_json: bool) -> int:
+    """Verify a commit; where that holds, do its round (or run) again and say whether it came out bit for bit.
+
+    The exit code says whether both hold. As JSON it is one value; `replay` is null where there was none.
+    """
+    verdict = verified(folder, name, demands)
+    if not as_json:
+        print_verdict(console(), verdict)
+    rounds, changes = _replayed(folder, name, again) if verdict.ok else ([], [])
+    same = verdict.ok and all(one.same for one in rounds)
     if as_json:
-        print_json({"same": same, "environment": changes, "rounds": [{**asdict(r), "same": r.same} for r in rounds]})
-    else:
+        told = {"same": same, "environment": changes, "rounds": [{**asdict(r), "same": r.same} for r in rounds]}
+        print_json({"verify": verdict.as_json(), "replay": told if verdict.ok else None})
+    elif verdict.ok:
         _print(console(), rounds, changes)
     return EXIT_OK if same else EXIT_FAILED
+
+
+def _replayed(folder: Path, name: str | None, again: Again) -> tuple[list[Replayed], list[str]]:
+    repository = open_repository(folder)
+    commit = chosen(repository, name)
+    rounds = replay(folder, commit, lambda _: None, whole_run=again.whole_run, run_its_code=again.run_its_code)
+    return rounds, environment_changes(repository, commit)
 
 
 def _print(out: Console, rounds: list[Replayed], changes: list[str]) -> None:

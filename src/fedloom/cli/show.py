@@ -14,16 +14,18 @@ from rich.table import Table
 from rich.text import Text
 
 from fedloom.cli.opening import newest, open_repository
-from fedloom.cli.output import bytes_text, comparison_table, console, figure, print_json
+from fedloom.cli.output import bytes_text, comparison_table, console, counted, figure, print_json
 from fedloom.cli.tables import print_table
 from fedloom.cli.telling import by_commit, commit_json, refs_of, state
 from fedloom.pipeline.runs import RUNS, closed, run_commits
 from fedloom.telemetry.recorder import Recorder
 from fedloom.values import Digest
+from fedloom.versions import tombstones
 from fedloom.versions.conflicts import open_conflicts
 from fedloom.versions.objects import Commit, Conflict, Entry
 from fedloom.versions.repository import Repository
 from fedloom.versions.signing import Signed, signatures
+from fedloom.versions.tombstones import Tombstone
 
 _KEEPS = {"stored": "here", "promised": "kept by the site", "opaque": "never kept, only named"}
 _LINES = 12
@@ -42,6 +44,7 @@ class _Shown:
     inputs: Mapping[str, Entry]
     receipts: Mapping[str, Entry]
     conflicts: Mapping[str, Conflict]
+    erased: Mapping[str, Tombstone]
     record: Mapping[str, Any]
     statements: Sequence[str]
     signatures: Sequence[Signed]
@@ -77,13 +80,34 @@ def _collect(repository: Repository, name: str) -> _Shown:
         inputs=_below(repository, parts.get("inputs")),
         receipts=_below(repository, parts.get("receipts")),
         conflicts=open_conflicts(repository, id_),
+        erased=_erased(repository, parts),
         record=Recorder(repository.store).read(id_),
         statements=[ref.removeprefix(place) for ref in repository.refs.names(place)],
         signatures=signatures(repository, id_),
         evaluation=_said(repository, id_, "evaluation"),
         gate=_said(repository, id_, "gate"),
-        notes=json.loads(repository.blob(parts["notes"].id)) if "notes" in parts else [],
+        notes=_notes(repository, parts),
     )
+
+
+def _notes(repository: Repository, parts: Mapping[str, Entry]) -> Sequence[Mapping[str, str]]:
+    if "notes" not in parts or not repository.has(parts["notes"].id):
+        return []
+    found: Sequence[Mapping[str, str]] = json.loads(repository.blob(parts["notes"].id))
+    return found
+
+
+def _erased(repository: Repository, parts: Mapping[str, Entry], above: str = "") -> dict[str, Tombstone]:
+    """Find what of a commit is gone and has a tombstone, by its path."""
+    found: dict[str, Tombstone] = {}
+    for name, entry in parts.items():
+        path = f"{above}{name}"
+        if repository.has(entry.id):
+            below = repository.tree(entry.id) if entry.kind == "tree" else {}
+            found |= _erased(repository, below, f"{path}/")
+        elif tombstone := tombstones.find(repository.store, entry.id):
+            found[path] = tombstone
+    return found
 
 
 def _said(repository: Repository, id_: Digest, type_: str) -> Mapping[str, Any] | None:
@@ -146,6 +170,7 @@ def _as_json(shown: _Shown) -> dict[str, Any]:
         "receipts": {site: {"update": entry.id, "keep": entry.keep} for site, entry in shown.receipts.items()},
         "parent_names": shown.parents,
         "recipe": asdict(recipe) if recipe else None,
+        "erased": {path: asdict(tombstone) for path, tombstone in shown.erased.items()},
         "conflicts": {path: {"problem": one.problem, **one.stats} for path, one in shown.conflicts.items()},
         "attestations": list(shown.statements),
         "signatures": [{**asdict(one), "holds": one.holds} for one in shown.signatures],
@@ -168,7 +193,7 @@ def _print_head(out: Console, shown: _Shown) -> None:
 
 def _run_line(run: Mapping[str, Any]) -> str:
     so_far = "" if run["ended"] else " so far"
-    count = f", {run['partial_rounds']} of {run['rounds']} rounds went on without everybody"
+    count = f", {run['partial_rounds']} of {counted(run['rounds'], 'round')} went on without everybody"
     causes = "; ".join(run["missing"])
     return f"{run['ref']}: {run['status']}{so_far}{count if run['partial_rounds'] else ''}{causes and ': '}{causes}"
 
@@ -179,22 +204,46 @@ def _print_merge(out: Console, shown: _Shown) -> None:
         weights = ", ".join(f"{name} {weight:g}" for name, weight in merge.get("weights", {}).items())
         bases = ", ".join(base[:12] for base in merge.get("bases", [])) or "none"
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(merge.get("outcomes", {}).items()))
-        out.print(f"\nmerged: {weights}; base {bases}")
-        out.print(f"entries: {counts}; contested ones by {_strategy(merge.get('strategy'))}")
+        out.print(f"\nmerged: {weights}{weights and '; '}base {bases}")
+        out.print(f"entries: {counts}")
+        for line in _deciders(shown.commit):
+            out.print(f"  {line}")
     if shown.conflicts:
-        out.print(Text(f"\n{len(shown.conflicts)} open conflicts: settle them with `fedloom resolve`", "bold yellow"))
+        out.print(
+            Text(f"\n{counted(len(shown.conflicts), 'open conflict')}: settle with `fedloom resolve`", "bold yellow")
+        )
     for path, conflict in list(shown.conflicts.items())[:_LINES]:
         out.print(f"  {path}: {conflict.problem}")
     if (more := len(shown.conflicts) - _LINES) > 0:
         out.print(f"  and {more} more")
 
 
+def _deciders(commit: Commit) -> Iterator[str]:
+    """Say what decided about contested entries: rules by their glob, the strategy for the rest, a person's words."""
+    told = commit.facts.get("merge", {})
+    made = commit.recipe.settings if commit.recipe else {}
+    rules = [f"{glob}={_strategy(strategy)}" for glob, strategy in made.get("rules") or ()] or told.get("rules") or []
+    otherwise = made.get("otherwise") or told.get("strategy")
+    if rules:
+        yield f"contested ones by the first rule that fits: {', '.join(rules)}"
+    rest = "the rest" if rules else "contested ones"
+    yield f"{rest} by {_strategy(otherwise)}" if otherwise else f"{rest} by nothing: they are conflicts"
+    settled = made.get("settled") or {}
+    if settled:
+        yield f"resolved by hand: {', '.join(f'{path} {take}' for path, take in settled.items())}"
+
+
 def _strategy(told: Any) -> str:
     """Name a strategy, given by name or as a pipeline file has it."""
     if isinstance(told, Mapping):
         options = ", ".join(f"{key} {value}" for key, value in told.items() if key != "use")
-        return f"{told.get('use')}{f' ({options})' if options else ''}"
-    return str(told or "nothing: they are conflicts")
+        return f"{_name(told.get('use'))}{f' ({options})' if options else ''}"
+    return _name(told)
+
+
+def _name(strategy: Any) -> str:
+    """Leave out the number of a strategy's version."""
+    return str(strategy).partition("/")[0]
 
 
 def _print_round(out: Console, shown: _Shown) -> None:
@@ -208,12 +257,12 @@ def _print_round(out: Console, shown: _Shown) -> None:
     whole = not shown.run or shown.run["status"] == "complete"
     which = "participation" if whole else f"participation in round {shown.commit.facts.get('round')}"
     out.print(f"\n{which}: {participation['status']}{why}")
-    print_table(out, _participation_table(participation, record, shown.receipts))
+    print_table(out, _participation_table(participation, shown))
 
 
-def _participation_table(
-    participation: Mapping[str, Any], record: Mapping[str, Any], receipts: Mapping[str, Entry]
-) -> Table:
+def _participation_table(participation: Mapping[str, Any], shown: _Shown) -> Table:
+    record, receipts = shown.record, shown.receipts
+    gone = {path.split("/")[1] for path in shown.erased if path.startswith("receipts/")}
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("site", "status", "weight", "seconds", "up", *(("update",) if receipts else ()), "reason"):
         table.add_column(heading, justify="right" if heading in ("weight", "seconds", "up") else "left")
@@ -222,7 +271,8 @@ def _participation_table(
         seconds = f"{told['seconds']:.3f}" if told else ""
         up = bytes_text(told["bytes_up"]) if told else ""
         receipt = receipts.get(site["site"])
-        update = (_KEEPS[receipt.keep] if receipt else "none",) if receipts else ()
+        kept = "erased" if site["site"] in gone else _KEEPS[receipt.keep] if receipt else "none"
+        update = (kept,) if receipts else ()
         table.add_row(site["site"], site["status"], f"{site['weight']:.1%}", seconds, up, *update, site["reason"])
     return table
 
@@ -231,7 +281,8 @@ def _print_measured(out: Console, shown: _Shown) -> None:
     found = shown.evaluation or {"federated": shown.commit.facts.get("metrics", {"pooled": {}})}
     if found["federated"]["pooled"]:
         out.print()
-        out.print(comparison_table(found))
+        if table := comparison_table(found):
+            print_table(out, table)
     if shown.gate:
         out.print(f"\ngate: {'passed' if shown.gate['passed'] else 'refused'}")
     for rule in shown.gate["rules"] if shown.gate else ():
@@ -257,6 +308,17 @@ def _print_made(out: Console, shown: _Shown) -> None:
             "recipe", f"{recipe.algorithm} of {', '.join(_input(part.name, part.weight) for part in recipe.inputs)}"
         )
     print_table(out, table)
+    for why, paths in _by_reason(shown.erased).items():
+        more = f" and {len(paths) - _LINES} more" if len(paths) > _LINES else ""
+        out.print(Text(f"{', '.join(paths[:_LINES])}{more}: {why}", style="yellow"))
+
+
+def _by_reason(erased: Mapping[str, Tombstone]) -> dict[str, list[str]]:
+    """Put together what was erased in one go."""
+    found: dict[str, list[str]] = {}
+    for path, tombstone in erased.items():
+        found.setdefault(str(tombstone), []).append(path)
+    return found
 
 
 def _input(name: str, weight: float) -> str:

@@ -17,7 +17,7 @@ def print_table(out: Console, table: Table, *, dispensable: Sequence[str] = ()) 
             break
         table = _without(table, heading)
     for line in out.render_lines(table, out.options.update(max_width=out.width), pad=False):
-        out.print(_Line(_stripped(line)), end="\n", soft_wrap=True)
+        out.print(_Line(_stripped(line)), end="", soft_wrap=True)
 
 
 class _Line:
@@ -28,6 +28,7 @@ class _Line:
 
     def __rich_console__(self, *_: object) -> Iterator[Segment]:
         yield from self._segments
+        yield Segment.line()
 
 
 def _stripped(line: Sequence[Segment]) -> list[Segment]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedloom.cli.opening import chosen, open_repository
-from fedloom.cli.output import bytes_text, console, print_json
+from fedloom.cli.output import bytes_text, console, counted, print_json
 from fedloom.cli.tables import print_table
 from fedloom.errors import EXIT_FAILED, EXIT_OK, SpecError, StorageError
 from fedloom.versions.keys import create_key, read_private_key, read_public_key_file
@@ -100,24 +100,33 @@ def list_trust(folder: Path, *, as_json: bool) -> None:
 
 def verify_commit(folder: Path, name: str | None, demands: Demands, *, as_json: bool) -> int:
     """Verify a commit and print what was checked and what was not; the exit code says whether anything is wrong."""
+    verdict = verified(folder, name, demands)
+    if as_json:
+        print_json(verdict.as_json())
+    else:
+        print_verdict(console(), verdict)
+    return EXIT_OK if verdict.ok else EXIT_FAILED
+
+
+def verified(folder: Path, name: str | None, demands: Demands) -> Verdict:
+    """Verify a commit; a terminal sees how far it is."""
     repository = open_repository(folder)
     commit = chosen(repository, name)
     with _bar() as bar:
         task = bar.add_task("commits", total=None)
-        verdict = repository.verify(
+        return repository.verify(
             commit,
             depth=demands.depth,
             require=demands.require,
             signed=demands.signed,
             progress=lambda done, known: bar.update(task, completed=done, total=known),
         )
-    if as_json:
-        print_json(verdict.as_json())
-    else:
-        out = console()
-        for line in _lines(verdict):
-            out.print(line)
-    return EXIT_OK if verdict.ok else EXIT_FAILED
+
+
+def print_verdict(out: Console, verdict: Verdict) -> None:
+    """Print what was checked and what was not."""
+    for line in _lines(verdict):
+        out.print(line)
 
 
 def _bar() -> Progress:
@@ -131,8 +140,8 @@ def _lines(verdict: Verdict) -> Iterator[Text | str]:
     """Say in a few lines what was checked, how many, and what was not."""
     yield f"commit {verdict.commit}"
     older = f"; {verdict.shallow} older left out by --depth" if verdict.shallow else ""
-    read = f"{verdict.objects} objects ({bytes_text(verdict.bytes)})"
-    yield f"history: {_count(verdict.commits, 'commit')}, {read} read and held to their ids{older}"
+    read = f"{counted(verdict.objects, 'object')} ({bytes_text(verdict.bytes)})"
+    yield f"history: {counted(verdict.commits, 'commit')}, {read} read and held to their ids{older}"
     if verdict.absent:
         told = [f"{number} {_WHY[reason]}" for reason, number in verdict.absent.items()]
         yield f"not here, and need not be: {', '.join(told)}"
@@ -142,7 +151,7 @@ def _lines(verdict: Verdict) -> Iterator[Text | str]:
     if verdict.ok:
         yield Text("verified", style="bold green")
         return
-    yield Text(_count(len(verdict.problems), "problem"), style="bold red")
+    yield Text(counted(len(verdict.problems), "problem"), style="bold red")
     yield from (f"  {problem}" for problem in verdict.problems)
 
 
@@ -168,7 +177,3 @@ def _signatures(verdict: Verdict) -> str:
         f"{broken} that do not hold" if broken else "",
     ]
     return ", ".join(part for part in parts if part)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

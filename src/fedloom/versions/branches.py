@@ -133,6 +133,7 @@ def unprotect(content: Content, name: str) -> str:
 
 
 def _create(content: Content, space: str, name: str, start: str) -> Digest:
+    content.hold()  # what is found from now on stays
     target, ref = content.resolve(start), f"{space}{name}"
     noun = "branch" if space == HEADS else "tag"
     todo = f"`fedloom switch {name}` goes to it" if space == HEADS else "a tag never moves, so choose another name"

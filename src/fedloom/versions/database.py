@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -27,6 +27,7 @@ SMALL = 64 << 10
 """Objects below this many bytes go into bundles."""
 
 _WAITING = 8 << 20  # bytes of small objects that are held in memory at most
+_APART = 8 << 20  # bytes of objects that are removed in one step
 _ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -128,6 +129,28 @@ class Database:
                 self._store.delete(_path(id_))
             return sum(found.size for found in files if found.id in gone) - grown + self._small.discard(gone)
 
+    def discard_in_order(self, ids: Sequence[Digest]) -> int:
+        """Remove objects so that, wherever it is cut off, none is gone while one before it is still there.
+
+        Not for tensors: each is copied first, into bundles that hold what is next to each other and go as a whole.
+        Gives the bytes freed.
+        """
+        with self._lock:
+            self.flush()
+            gone = set(ids)
+            files = [stat for stat in self._store.listing("objects") if stat.path.rsplit("/", 1)[-1] in gone]
+            before = sum(known.size for known in self._small.bundles())
+            apart = [self._small.write(run) for run in self._runs(ids)]
+            self._small.discard(gone, but=apart)
+            for stat in files:
+                self._store.delete(stat.path)
+            for path in apart:
+                self._store.flush()  # a power cut must not bring back what was removed before
+                self._store.delete(path)
+            self._store.flush()
+            after = sum(known.size for known in self._small.bundles())
+            return sum(stat.size for stat in files) + before - after
+
     def consolidate(self, most: int) -> None:
         """Merge the bundles of small objects where there are more than `most`."""
         self._small.look()
@@ -149,18 +172,24 @@ class Database:
     # large objects
 
     def _put_large(self, encoded: Encoded, like: Digest | None) -> None:
-        path, form = _path(encoded.id), self._form(encoded.id)
-        if form is not None and self._is_in_use(encoded.id, form):
+        found = self._form(encoded.id)
+        if found is None:
+            if self._created(encoded, like):
+                return
+            found = self._form(encoded.id)
+        if found is not None and self._is_in_use(encoded.id, found):
             return
+        # A power cut left half of it, or its keyframe is gone. Others may be differences to it: it must not be one.
+        self._store.replace(_path(encoded.id), encoding.encode(encoded.header, encoded.payload))
+
+    def _created(self, encoded: Encoded, like: Digest | None) -> bool:
+        """Write a new file; False where another process did so just now, or the keyframe was cleared out meanwhile."""
         keyframe = self._keyframe(like, len(encoded.header) + len(encoded.payload)) if like else None
         parts = encoding.encode(encoded.header, encoded.payload, keyframe)
-        if form is not None:
-            self._store.replace(path, parts)  # a power cut had left half of it
-        else:
-            self._store.create(path, parts, durable=False)
+        if not self._store.create(_path(encoded.id), parts, durable=False):
+            return False
         base = encoding.read_form(parts[0]).base
-        if base is not None and not self._store.touch(_path(base)):  # it was cleared out meanwhile
-            self._store.replace(path, encoding.encode(encoded.header, encoded.payload))
+        return base is None or self._store.touch(_path(base))
 
     def _form(self, id_: Digest) -> _Found | None:
         """Look at the first bytes of an object's file; None when there is none."""
@@ -240,6 +269,21 @@ class Database:
             return self._store.get(_path(id_))
         except NotFoundError:
             return None
+
+    def _runs(self, ids: Sequence[Digest]) -> Iterator[dict[Digest, bytes]]:
+        """Read the stored forms of objects, as many at a time as fit into memory."""
+        run: dict[Digest, bytes] = {}
+        size = 0
+        for id_ in ids:
+            data = self.get(id_)
+            start = encoding.head_size(data)
+            run[id_] = b"".join(encoding.encode(bytes(data[:start]), data[start:]))
+            size += len(run[id_])
+            if size > _APART:
+                yield run
+                run, size = {}, 0
+        if run:
+            yield run
 
     # looking after large objects
 

@@ -95,11 +95,14 @@ class Disk:
         return True
 
     def delete(self, path: str) -> bool:
-        """Remove a file; False when there is none."""
+        """Remove a file; False when there is none. A power cut may bring it back until `sync`."""
+        target = self._at(path)
         try:
-            self._at(path).unlink()
+            target.unlink()
         except FileNotFoundError:
             return False
+        with self._lock:
+            self._folders.add(target.parent)
         return True
 
     def listing(self, folder: str, *, deep: bool) -> Iterator[tuple[str, int, datetime]]:
@@ -140,9 +143,10 @@ class Disk:
         try:
             spread(_sync_file, sorted(files), WAITS)
             self._sync_folders(folders)
-        except OSError:
+        except BaseException:
             with self._lock:
                 self._files |= files
+                self._folders |= folders
             raise
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
@@ -193,7 +197,7 @@ class Disk:
     def _sync_folders(self, folders: set[Path]) -> None:
         try:
             spread(_sync_folder, sorted(folders), WAITS)
-        except OSError:
+        except BaseException:
             with self._lock:
                 self._folders |= folders
             raise

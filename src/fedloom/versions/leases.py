@@ -1,11 +1,12 @@
 """Leases: who is writing to a store, so that nothing is cleared away which is about to be needed.
 
 A writer holds a lease (a file under `leases/`) from its first write until it ends. Somebody who clears away works
-alone: it shows the file `clearing`, and then removes nothing if there is a lease. Each side shows its file before it
-looks for the other's, so at least one of them sees the other: a writer that begins too late to be seen waits until the
-clearing is over.
+alone: it shows a file under `clearing/`, and then removes nothing if there is a lease or another such file. Each side
+shows its file before it looks for the other's, so at least one of them sees the other: a writer that begins too late
+to be seen waits until the clearing is over.
 
 Rules: a lease is stale once its process is gone from this machine; one of another machine, after a day without a write.
+Each file has a name of its own, so that whoever removes a stale one cannot hit another that was written meanwhile.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ STALE = timedelta(days=1)
 
 _RENEWED_EVERY = 3600.0
 _PATIENCE = 600.0
+_TIE = 0.2  # seconds in which of two that begin to clear away at once the later one has withdrawn
 _POLL = 0.02
 
 
@@ -121,47 +123,58 @@ class Lease:
 
 def others(store: Store, own: Lease) -> list[Holder]:
     """List who else is writing; leases of those that are gone are taken away."""
-    found = []
-    for path in store.paths(FOLDER):
-        if own.is_at(path):
-            continue
-        holder = _read(store, path)
-        if holder is not None and not holder.is_stale:
-            found.append(holder)
-        elif holder is not None:
-            store.delete(path)
-    return found
+    found = dict(_there(store, FOLDER))
+    for path in [path for path, holder in found.items() if holder.is_stale and not own.is_at(path)]:
+        store.delete(path)
+    return [holder for path, holder in found.items() if not holder.is_stale and not own.is_at(path)]
 
 
 def clearing(store: Store) -> Holder | None:
     """Find who is clearing away; None when nobody is, or whoever was is gone."""
-    holder = _read(store, CLEARING)
-    return None if holder is None or holder.is_stale else holder
+    return next((holder for _, holder in _there(store, CLEARING) if not holder.is_stale), None)
 
 
 @contextmanager
 def alone(store: Store) -> Iterator[None]:
     """Clear away alone: writers that begin meanwhile wait. Raises ConflictError while somebody else does."""
     own = Holder.here()
-    while not store.create(CLEARING, [_bytes(own)]):
-        if holder := clearing(store):
-            raise ConflictError(f"{holder} is clearing this repository already: wait until it is done")
-        store.delete(CLEARING)
+    path = f"{CLEARING}/{own.pid}-{secrets.token_hex(8)}"
+    store.create(path, [_bytes(own)])
     try:
+        _require_alone(store, path)
         yield
     finally:
-        if _read(store, CLEARING) == own:
-            store.delete(CLEARING)
+        store.delete(path)
+
+
+def _require_alone(store: Store, own: str) -> None:
+    """Raise ConflictError while somebody else clears away; of two that begin at once, the first by name goes on."""
+    patience = time.monotonic() + _TIE
+    while rivals := {path: holder for path, holder in _there(store, CLEARING) if path != own}:
+        for path in [path for path, holder in rivals.items() if holder.is_stale]:
+            store.delete(path)
+            del rivals[path]
+        if rivals and (min(rivals) < own or time.monotonic() > patience):
+            holder = rivals[min(rivals)]
+            raise ConflictError(f"{holder} is clearing this repository already: wait until it is done")
+        if rivals:
+            time.sleep(_POLL)
 
 
 def _wait_for_clearing(store: Store) -> None:
-    if not store.exists(CLEARING):
-        return
     patience = time.monotonic() + _PATIENCE
     while holder := clearing(store):
         if time.monotonic() > patience:
             raise ConflictError(f"{holder} has been clearing away for long: try again when it is done")
         time.sleep(_POLL)
+
+
+def _there(store: Store, folder: str) -> Iterator[tuple[str, Holder]]:
+    """List the files of a folder that are there, with who holds them."""
+    for name in store.names(folder):
+        holder = _read(store, f"{folder}/{name}")
+        if holder is not None:
+            yield f"{folder}/{name}", holder
 
 
 def _read(store: Store, path: str) -> Holder | None:

@@ -51,7 +51,9 @@ class Refs:
         Raises ConflictError when it is elsewhere, NotFoundError when what it is to point to is not here (any more).
         """
         if new is not None and not self._stays(new):
-            raise NotFoundError(f"ref '{name}' cannot point to {_short(new)}, which is not here: fetch or make it again")
+            raise NotFoundError(
+                f"ref '{name}' cannot point to {_short(new)}, which is not here: fetch or make it again"
+            )
         generations = self._generations(name)
         number, target = self._known.get(name, (0, None))
         if target != old or old is None:

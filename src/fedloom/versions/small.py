@@ -106,7 +106,7 @@ class SmallObjects:
         name, content = bundle.pack(items)
         path = f"{FOLDER}/{name}"
         if not self._store.create(path, [content]):
-            if self._store.peek(path, 0)[1] != len(content):
+            if self._store.peek(path, bundle.START_SIZE)[1] != len(content):
                 self._store.replace(path, [content])
             self._store.touch(path)
             self._store.flush()
@@ -127,11 +127,15 @@ class SmallObjects:
             found = {known.path: items for known in group if (items := self._items(known))}
             self._replace(found, {id_: stored for items in found.values() for id_, stored in items.items()})
 
-    def discard(self, ids: Collection[Digest]) -> int:
-        """Write the bundles that hold some of these objects anew without them; gives the bytes freed."""
+    def discard(self, ids: Collection[Digest], but: Collection[str] = ()) -> int:
+        """Write the bundles that hold some of these objects anew without them; gives the bytes freed.
+
+        but: the paths of bundles that are left as they are.
+        """
         freed = 0
         for _ in range(_LOOKS):
-            holding = [known for known in self.bundles() if not known.spans().keys().isdisjoint(ids)]
+            others = [known for known in self.bundles() if known.path not in but]
+            holding = [known for known in others if not known.spans().keys().isdisjoint(ids)]
             if not holding:
                 break
             for known in holding:

@@ -102,7 +102,7 @@ class Store:
             self._backend.replace(path, parts)
 
     def flush(self) -> None:
-        """Bring what was created without `durable` to where a power cut cannot take it."""
+        """Bring what was created without `durable`, and what was deleted, to where no power cut changes it any more."""
         with _told(self._place):
             self._backend.sync()
 

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from fedloom.errors import ConflictError, GateError, NotFoundError, SpecError
+from fedloom.versions import signing
 from fedloom.versions.content import Content
+from fedloom.versions.keys import create_key, read_private_key
 from fedloom.versions.objects import Commit, Conflict
 from fedloom.versions.remotes import addresses, sync
 from fedloom.versions.remotes.addresses import kept_form
 from fedloom.versions.remotes.sync import Pushing
 from fedloom.versions.repository import Repository
+from fedloom.versions.store import Store
 from tests.versions.remotes.histories import commit, everything, missing_from, model, not_whole, repository, rounds
 from tests.versions.remotes.places import hub
 
@@ -45,6 +48,15 @@ def member(url, options=None) -> Content:
     return content
 
 
+def vouch(content: Content, id_, folder) -> None:
+    """Sign a commit with a key that the hub in this folder trusts, if there is one."""
+    create_key(folder / "vouching.pem")
+    key = read_private_key(folder / "vouching.pem")
+    signing.sign(content, id_, key)
+    if (folder / "hub").exists():
+        signing.trust(Content(Store.on_disk(folder / "hub")), "ada", key.public)
+
+
 def branch_at(content: Content, remote: str = "origin"):
     return content.refs.get(f"remotes/{remote}/heads/main")
 
@@ -73,7 +85,7 @@ def test_two_people_work_over_a_remote(place):
         assert (again.moved.objects, again.refs, again.notes) == (0, (), ())
 
 
-def test_a_diverged_push_is_refused_and_pull_says_merge(place):
+def test_a_diverged_push_is_refused_and_pull_says_merge(place, tmp_path):
     """Where the remote went elsewhere nothing is sent; pull fetches and moves nothing; both say what to do."""
     url, options = place
     ada, ben = member(url, options), repository()
@@ -94,6 +106,7 @@ def test_a_diverged_push_is_refused_and_pull_says_merge(place):
         sync.push(ben, "origin")
     joined = commit(ben, model(4), ours, theirs)
     ben.attest(joined, "gate", {"passed": True})
+    vouch(ben, joined, tmp_path)
     assert sync.push(ben, "origin").refs == (sync.RefMove("heads/main", theirs, joined),)
 
 
@@ -122,24 +135,26 @@ def test_tags_go_with_their_commits_and_never_move(place):
     assert branch_at(fresh) == ada.refs.get("heads/main")
 
 
-def test_statements_of_both_sides_meet(place):
+def test_statements_of_both_sides_meet(place, tmp_path):
     """Later statements about old commits travel; of two different ones each side keeps its own, and both are told."""
     url, options = place
     ada, ben = member(url, options), member(url, options)
     ids = rounds(ada, 2)
     sync.push(ada, "origin")
     sync.fetch(ben, "origin")
-    ada.attest(ids[0], "signature/ada", {"by": "ada"})
+    ada.attest(ids[0], "note/ada", {"by": "ada"})
     ben.refs.compare_and_set("heads/main", None, ids[2], "mine")
-    ben.attest(ids[1], "signature/ben", {"by": "ben"})
+    ben.attest(ids[1], "note/ben", {"by": "ben"})
     assert sync.push(ada, "origin").moved.objects == 1
     assert sync.push(ben, "origin").moved.objects == 1
     assert sync.fetch(ada, "origin").moved.objects == sync.fetch(ben, "origin").moved.objects == 1
-    ada.attest(ids[0], "signature/ada", {"by": "ada", "again": True})
+    vouch(ada, ids[0], tmp_path)
+    sync.push(ada, "origin")
+    ada.attest(ids[0], "note/ada", {"by": "ada", "again": True})
     sync.push(ada, "origin")
     sync.fetch(ben, "origin")
-    assert ben.attestation(ids[0], "signature/ada").body == {"by": "ada", "again": True}
-    assert ada.attestation(ids[1], "signature/ben").body == {"by": "ben"}
+    assert ben.attestation(ids[0], "note/ada").body == {"by": "ada", "again": True}
+    assert ada.attestation(ids[1], "note/ben").body == {"by": "ben"}
     other = commit(ada, model(8), branch="other")
     ada.attest(other, "gate", {"passed": True})
     assert sync.push(ada, "origin").moved.objects == 0
@@ -201,13 +216,14 @@ def merged_history(content: Content):
     return ids, side, commit(content, model(3), ids[1], side, kind="merge")
 
 
-def test_a_protected_branch_takes_a_merge_only_with_its_gate(place):
+def test_a_protected_branch_takes_a_merge_only_with_its_gate(place, tmp_path):
     """The other side refuses a merge that was not measured; with the verdict the same push goes through."""
     url, options = place
     ada = member(url, options)
     _, _, merge = merged_history(ada)
     with pytest.raises(GateError, match="never measured"):
         sync.push(ada, "origin")
+    vouch(ada, merge, tmp_path)
     ada.attest(merge, "gate", {"passed": False})
     with pytest.raises(GateError, match="did not pass its gate"):
         sync.push(ada, "origin")

@@ -2,24 +2,29 @@
 
 import os
 import select
+import shutil
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedloom.errors import ConflictError, VersionsError
-from fedloom.versions import leases
+from fedloom.errors import ConflictError, NotFoundError, StorageError, VersionsError
+from fedloom.versions import branches, leases
 from fedloom.versions.content import Content
-from fedloom.versions.objects import Attestation, Commit, encode_attestation
+from fedloom.versions.objects import Attestation, Commit, decode_attestation, encode_attestation, kind_of
 from fedloom.versions.store import Store
 from fedloom.versions.upkeep.fsck import fsck
 from fedloom.versions.upkeep.gc import gc
+from tests.versions.crashing import cut, reboot
 from tests.versions.upkeep.repositories import (
     chain,
     commit,
@@ -182,10 +187,10 @@ def test_nothing_is_removed_where_it_cannot_be_told_what_is_needed(content, fold
         (folder / "refs/heads/main.ref/00000001").write_bytes(b"")
     else:
         content.database.discard([content.part(made[1], "model").id])
-    before = sorted(folder.rglob("*"))
+    before = sorted(path for path in folder.rglob("*") if path.is_file())
     with pytest.raises(VersionsError, match="fedloom fsck"):
         gc(content, grace=NOW)
-    assert sorted(folder.rglob("*")) == before
+    assert sorted(path for path in folder.rglob("*") if path.is_file()) == before
 
 
 def test_a_corrupt_tensor_is_no_reason_to_keep_garbage(content, folder):
@@ -227,6 +232,98 @@ def test_whoever_begins_to_write_waits_until_the_clearing_is_over(content, folde
         assert child.stdout.readline() == "ready\n"
         assert select.select([child.stdout], [], [], 0.3)[0] == []
     assert child.communicate(timeout=10)[0] == "wrote\n"
+
+
+@pytest.mark.parametrize("how", ["branch", "move"])
+def test_a_ref_that_is_made_meanwhile_waits_and_points_to_nothing_that_goes(content, folder, how):
+    """Whoever makes one has written nothing yet, so that nobody knew of it: it is told that the commit is gone."""
+    dangling = commit(content, 99, *chain(content, 1))
+    content.lease.release()
+    other = on_disk(folder)
+    assert other.has(dangling)
+    told = []
+
+    def rescue() -> None:
+        try:
+            if how == "branch":
+                branches.create(other, "rescue", dangling)
+            else:
+                other.refs.compare_and_set("heads/rescue", None, dangling, "made")
+        except NotFoundError as error:
+            told.append(str(error))
+
+    with leases.alone(content.store):
+        writer = threading.Thread(target=rescue)
+        writer.start()
+        writer.join(0.2)
+        assert writer.is_alive()
+        content.database.discard([dangling])
+    writer.join(10)
+    assert len(told) == 1
+    assert other.refs.get("heads/rescue") is None
+    assert other.refs.log("heads/main")
+
+
+def test_who_points_a_ref_somewhere_keeps_it(content, folder):
+    """From then on whoever clears away knows of it."""
+    dangling = commit(content, 99, *chain(content, 1))
+    content.lease.release()
+    other = on_disk(folder)
+    other.refs.compare_and_set("heads/rescue", None, dangling, "made")
+    assert gc(content, grace=timedelta(microseconds=1)).writers == (f"process {os.getpid()}",)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_what_is_killed_half_way_leaves_no_history_with_holes(content, folder, tmp_path, together):
+    """At whatever write the power goes: what is still there and names others has them all; the next run ends it."""
+    made = chain(content, 2)
+    lost = list(made)
+    for seed in range(10, 14):
+        note = content.add_blob(f"note {seed} ".encode() * 50)
+        lost.append(commit(content, seed, lost[-1], note=content.add_tree({"below": note})))
+    lost.append(commit(content, 14, lost[3], lost[5], kind="merge"))
+    content.attest(lost[-1], "gate", {"passed": False})
+    content.refs.compare_and_set(f"attestations/{lost[-1]}/gate", content.attest(lost[-1], "gate", {}), None, "gone")
+    big = content.add_commit(replace(content.commit(lost[-1]), parents=(lost[-1],), message=noise(80_000)))
+    content.add_commit(replace(content.commit(lost[-1]), parents=(big,)))
+    if together:
+        content.database.consolidate(1)
+    content.lease.release()
+    for at in count(1):
+        copy = tmp_path / str(at)
+        shutil.copytree(folder, copy)
+        cut_off, disk = cut(copy, at, "late")
+        with suppress(StorageError):
+            gc(cut_off, grace=NOW, reflog=NOW)
+        after = reboot(copy)
+        assert holes(after) == []
+        assert gc(after, grace=NOW, reflog=NOW).kept == 10
+        assert set(after.commits_from("")) == set(made)
+        if not disk.is_over:
+            break
+    assert at > 10
+
+
+def noise(size: int) -> str:
+    return np.random.default_rng(0).bytes(size).hex()
+
+
+def holes(content: Content) -> list[str]:
+    """List what is named by what is here, and is not here."""
+    found = []
+    for id_ in content.database.ids():
+        match kind_of(content.database.get(id_)):
+            case "commit":
+                one = content.commit(id_)
+                named = {f"parent of {one.message[:20]}": parent for parent in one.parents} | {"tree": one.tree}
+            case "tree":
+                named = {name: entry.id for name, entry in content.tree(id_).items()}
+            case "attestation":
+                named = {"subject": decode_attestation(content.database.get(id_)).subject}
+            case _:
+                continue
+        found += [name for name, other in named.items() if not content.has(other)]
+    return found
 
 
 def test_two_do_not_clear_at_once(content):

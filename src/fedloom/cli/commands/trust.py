@@ -102,9 +102,9 @@ def verify(
 
     if whole_run and not replay:
         raise typer.BadParameter("--whole-run says how much to --replay: give both")
-    code = verify_commit(project, name, Demands(depth, tuple(require or ()), signed), as_json=json)
-    if replay and not code:
-        from fedloom.cli.replay import print_replay
+    demands = Demands(depth, tuple(require or ()), signed)
+    if replay:
+        from fedloom.cli.replay import Again, verify_and_replay
 
-        code = print_replay(project, name, whole_run=whole_run, run_its_code=run_its_code, as_json=json)
-    raise typer.Exit(code)
+        raise typer.Exit(verify_and_replay(project, name, demands, Again(whole_run, run_its_code), as_json=json))
+    raise typer.Exit(verify_commit(project, name, demands, as_json=json))

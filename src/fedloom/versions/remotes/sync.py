@@ -237,7 +237,7 @@ def _track(content: Content, name: str, there: Mapping[str, Digest]) -> list[Ref
     for ref, target in there.items():
         known = tracking(name, ref)
         before = content.refs.get(known)
-        if not _is_tag(ref) and before != target:
+        if not _is_tag(ref) and before != target and content.has(target):  # a push sees what was not fetched
             set_ref(content, known, target, f"seen at {name}")
             moves.append(RefMove(known, before, target))
     for space in (HEADS, MERGING):

@@ -1,16 +1,17 @@
 """Garbage collection: what nothing leads to any more is condemned, and removed once that was so for a while.
 
 Rules: nothing is removed while somebody else writes, nor as long as it cannot be told what is still needed. What was
-last seen in use waits the whole grace again. A commit goes before what it names, so what is killed half-way leaves no
-commit that looks whole and is not.
+last seen in use waits the whole grace again. What names others goes before what it names, the last commit of a branch
+first, so what is killed half-way leaves nothing that looks whole and is not.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from graphlib import TopologicalSorter
 from typing import Any
 
 from fedloom.errors import ConflictError, CorruptObjectError, FedloomError, VersionsError
@@ -77,7 +78,8 @@ def gc(content: Content, *, grace: timedelta = GRACE, reflog: timedelta = REFLOG
             return _report(found, writers)
         _remember(content, {id_: when for id_, when in found.condemned.items() if id_ not in found.due})
         reading.let_go(content, since)
-        freed = sum(content.database.discard(stage) for stage in _stages(content, found))
+        naming = _naming_first(content, found)
+        freed = content.database.discard(naming) + content.database.discard(set(found.due).difference(naming))
         content.database.consolidate(_BUNDLES)
         swept = sum(content.store.sweep(folder, now - _DRAFTS) for folder in _FOLDERS)
     return _report(found, freed=freed, swept=swept)
@@ -130,17 +132,36 @@ def _is_known(content: Content, source: Reading, named: Named) -> bool:
     return named.id in source.failed or content.has(named.id) or content.store.exists(tombstones.path(named.id))
 
 
-def _stages(content: Content, found: _Sorted) -> Iterator[set[Digest]]:
-    """Put first what names other objects."""
-    naming = {id_ for id_ in found.due if found.sizes[id_] <= _LARGEST_NAMING and _names_others(content, id_)}
-    yield from (stage for stage in (naming, set(found.due) - naming) if stage)
+def _naming_first(content: Content, found: _Sorted) -> list[Digest]:
+    """List what is due and names other objects, each before all that it names."""
+    small = (id_ for id_ in found.due if found.sizes[id_] <= _LARGEST_NAMING)
+    names = {id_: named for id_ in small if (named := _names(content, id_)) is not None}
+    order = TopologicalSorter[Digest](dict.fromkeys(names, ()))
+    for id_, named in names.items():
+        for other in named & names.keys():
+            order.add(other, id_)
+    return list(order.static_order())
 
 
-def _names_others(content: Content, id_: Digest) -> bool:
+def _names(content: Content, id_: Digest) -> set[Digest] | None:
+    """Find what an object names; None where its kind names nothing, or it cannot be read."""
     try:
-        return objects.kind_of(content.database.get(id_)) in ("commit", "attestation")
+        data = content.database.get(id_)
+        match objects.kind_of(data):
+            case "commit":
+                commit = objects.decode_commit(data)
+                inputs = commit.recipe.inputs if commit.recipe else ()
+                return {commit.tree, *commit.parents, *(part.id for part in inputs)}
+            case "tree":
+                return {entry.id for entry in objects.decode_tree(data).entries.values()}
+            case "conflict":
+                conflict = objects.decode_conflict(data)
+                return {side.id for side in (conflict.base, *conflict.heads) if side}
+            case "attestation":
+                return {objects.decode_attestation(data).subject}
     except FedloomError:
-        return False
+        pass
+    return None
 
 
 def _writers(content: Content) -> tuple[str, ...]:
