@@ -193,7 +193,7 @@ def test_show_lists_the_rules_that_decided(cli, home):
 
 
 def test_what_was_reverted_is_brought_back(cli, home):
-    """cherry-pick does a change again though its commit is in the history, and says so; else it says there is nothing."""
+    """cherry-pick does a change again though its commit is in the history, and says so; or that it makes no odds."""
     assert cli("merge", "north", "--strategy", "theirs", "-C", home).code == 0
     merged = tip(home)
     assert cli("revert", merged, "--mainline", "1", "-C", home).code == 0

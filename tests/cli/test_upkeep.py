@@ -79,6 +79,7 @@ def test_garbage_waits_and_then_goes(cli, home):
     repository = Repository.at(home)
     for ref in ("heads/main", "runs/1"):
         repository.refs.compare_and_set(ref, repository.refs.get(ref), None, "drop")
+    repository.lease.release()
     held = cli("gc", "-C", home)
     assert held.code == 0
     assert "nothing was to be removed" in held.out  # the reflog holds what the refs named

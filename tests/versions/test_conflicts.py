@@ -423,7 +423,7 @@ def test_conflicts_are_not_measured(tmp_path):
 
 
 def test_a_fast_forward_to_an_unmeasured_merge_is_measured(tmp_path):
-    """What somebody else merged reaches a protected branch only through its gate; a plain round needs none."""
+    """What somebody else merged reaches a protected branch only through its gate, and so does a round of some sites."""
     made = repository(tmp_path, protected=True)
     before = made.resolve("main")
     elsewhere = merge(made, before, [made.resolve("north")], How("mean")).commit
@@ -433,8 +433,11 @@ def test_a_fast_forward_to_an_unmeasured_merge_is_measured(tmp_path):
     assert judge.asked == [(elsewhere, (before,))]
     trained = commit(made, {"a": [1, 1], "b": [1]}, elsewhere)
     made.refs.compare_and_set("heads/next", None, trained, "fetched")
+    with pytest.raises(GateError, match="did not pass its gate"):
+        made.merge("next", measure=Judge(made, passed=False))
+    assert made.resolve("main") == elsewhere
     assert made.merge("next", measure=judge).kind == "fast-forward"
-    assert len(judge.asked) == 1
+    assert len(judge.asked) == 2
 
 
 def test_cherry_pick_and_revert_reach_the_branch(tmp_path):

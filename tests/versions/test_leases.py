@@ -13,6 +13,7 @@ import pytest
 
 from fedloom.errors import ConflictError
 from fedloom.versions import leases
+from fedloom.versions.content import Content
 from fedloom.versions.leases import CLEARING, FOLDER, Holder, Lease, alone, clearing, others
 from fedloom.versions.store import Store
 
@@ -244,3 +245,18 @@ def test_a_forked_child_has_a_lease_of_its_own(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["2", "1"]
+
+
+def test_a_repository_that_was_let_go_of_holds_nothing(store):
+    """Without waiting for a garbage collection of Python's: somebody may want to clear away right now."""
+    content = Content(store)
+    blob = content.add_blob(b"x")
+    content.database.flush()
+    content.refs.compare_and_set("tags/x", None, blob.id, "made")
+    assert len(store.names(FOLDER)) == 1
+    gc.disable()
+    try:
+        del content
+        assert store.names(FOLDER) == []
+    finally:
+        gc.enable()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.text import Text
 
 from fedloom.cli.graph import Cell, Node, Row, draw, folded, plain
 from fedloom.cli.opening import open_repository
-from fedloom.cli.output import console, print_json
+from fedloom.cli.output import FILE_WIDTH, console, print_json
 from fedloom.cli.telling import answered, by_commit, commit_json, labels, main_metric, measured, refs_of
 from fedloom.errors import NotFoundError
 from fedloom.values import Digest
@@ -69,7 +68,7 @@ def _print_drawing(drawing: _Drawing, out: Console) -> None:
             line.append_text(_line(texts[row.node.id], widths))
         line.rstrip()
         shown = line if lines else _ascii(line)
-        out.print(shown, no_wrap=True, overflow="ellipsis", soft_wrap=not (out.is_terminal or "COLUMNS" in os.environ))
+        out.print(shown, no_wrap=True, overflow="ellipsis", soft_wrap=not (out.is_terminal or out.width < FILE_WIDTH))
 
 
 def _tips(repository: Repository, refs: Mapping[str, Digest]) -> list[Digest]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
+from shutil import get_terminal_size
 from typing import Any
 
 from rich.console import Console
@@ -18,8 +18,8 @@ FILE_WIDTH = 120
 def console() -> Console:
     """Make the console all human output goes to."""
     out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-    if not out.is_terminal and not os.environ.get("COLUMNS", "").isdecimal():
-        out.width = max(out.width, FILE_WIDTH)
+    if not out.is_terminal:
+        out.width = get_terminal_size((FILE_WIDTH, 25)).columns
     return out
 
 

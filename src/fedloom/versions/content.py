@@ -7,6 +7,7 @@ at most some unreferenced objects.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from fedloom.errors import ConflictError, NotFoundError
@@ -29,7 +30,7 @@ class Content:
         self.store = store
         self.lease = Lease(store)
         self.database = Database(store, self.lease)
-        self.refs = Refs(store, self._stays)
+        self.refs = Refs(store, partial(_stays, self.lease, self.database))
         self.settings = SettingsFile(store)
 
     # writing
@@ -161,11 +162,6 @@ class Content:
         """List the commits whose ids begin with these digits."""
         return [id_ for id_ in self.database.ids(digits) if self._is_commit(id_)]
 
-    def _stays(self, id_: Digest) -> bool:
-        """Whether an object is here and stays for a ref that is about to point to it."""
-        self.hold()
-        return self.has(id_)
-
     def _is_commit(self, id_: Digest) -> bool:
         return objects.kind_of(self.database.get(id_)) == "commit"
 
@@ -175,3 +171,12 @@ class Content:
     def _put(self, kind: Kind, encoded: Encoded, like: Digest | None = None) -> Entry:
         self.database.put(encoded, like)
         return Entry(kind, encoded.id)
+
+
+def _stays(lease: Lease, database: Database, id_: Digest) -> bool:
+    """Whether an object is here and stays for a ref that is about to point to it.
+
+    No method: refs that hold on to the content would keep its lease after everybody has let go of it.
+    """
+    lease.hold()
+    return database.has(id_)

@@ -60,14 +60,15 @@ def land(
 ) -> _Verdict | None:
     """Take a merge to its branch, as far as it goes: with open conflicts it is kept as under way; gives the verdict.
 
-    A commit that a gate has to judge is measured first, where `measure` is given. Raises as `conclude` does.
+    What a protected branch goes forward to, and a commit that a gate has to judge, is measured first, where `measure`
+    is given: a run on some of the sites says nothing of the others. Raises as `conclude` does.
     """
     if outcome.kind == "up-to-date":
         return None
     if outcome.kind == "fast-forward":
         ref = f"heads/{branch}"
         head, new = content.refs.get(ref), outcome.commit
-        verdict = measure(new, [head] if head else []) if measure and _unjudged(content, new) else None
+        verdict = measure(new, [head] if head else []) if measure and _wants_judging(content, ref, new) else None
         protection.move(content, ref, head, new, "fast-forward")
         return verdict
     keep(content, branch, outcome.commit)
@@ -125,7 +126,9 @@ def require_under_way(content: Content, branch: str) -> Digest:
     return candidate
 
 
-def _unjudged(content: Content, commit: Digest) -> bool:
+def _wants_judging(content: Content, ref: str, commit: Digest) -> bool:
+    if ref in content.settings.read().protected:
+        return True
     return protection.is_recombined(content.commit(commit)) and protection.gate_of(content, commit) is None
 
 

@@ -2,7 +2,8 @@
 
 Rules: a protected ref takes no commit with open conflicts. It takes what came of recombining models - a merge, a
 revert, a replayed change - only when a `gate` statement about that very commit says it passed; that holds for all that
-is new behind its tip. A passed gate covers what its commit was made from, for the model was measured as it is.
+is new behind its tip. A tip of any kind that a gate refused is not taken either. A passed gate covers what its commit
+was made from, for the model was measured as it is.
 """
 
 from __future__ import annotations
@@ -61,9 +62,8 @@ def judged(content: Content, old: Digest | None, new: Digest) -> Iterator[tuple[
         if id_ in seen:
             continue
         seen.add(id_)
-        commit = content.commit(id_)
-        if is_recombined(commit):
-            gate = gate_of(content, id_)
+        commit, gate = content.commit(id_), gate_of(content, id_)
+        if is_recombined(commit) or (id_ == new and gate is not None):
             yield id_, gate
             if passed(gate):
                 continue

@@ -19,6 +19,9 @@ from fedloom.versions.store import Store
 LARGEST = 4 << 10
 """Bytes of a tombstone from elsewhere, at most."""
 
+ERASABLE = ("tensor", "blob", "attestation")
+"""Kinds of which a tombstone can take the place; without commits, trees and conflicts, nothing could be checked."""
+
 _FOLDER = "erased"
 _WORDS = ("who", "when", "why")
 

@@ -294,6 +294,28 @@ def test_an_erased_object_says_who_when_and_why(content, folder):
     assert reason.endswith(": asked to")
 
 
+def test_what_others_say_was_erased_is_no_order_to_erase_it(content, folder):
+    """A tombstone that came from elsewhere excuses an absence; it makes nothing of bytes that are here."""
+    made = chain(content, 1)
+    id_ = entry_at(content, made[0], "model/body").id
+    tombstones.hear(content.store, id_, b'{"who": "eve", "when": "2026-01-01", "why": "x"}', "a push")
+    assert fsck(content).ok
+    file_of(folder, id_).unlink()
+    report = fsck(on_disk(folder))
+    assert report.ok
+    assert list(report.absent) == ["erased, says a push, by eve, 2026-01-01: x"]
+
+
+@pytest.mark.parametrize("what", ["commit", "tree"])
+def test_no_tombstone_takes_the_place_of_history(content, what):
+    """What names other objects cannot be erased: a tombstone there would hide whatever it names."""
+    made = chain(content, 2)
+    id_ = made[0] if what == "commit" else content.commit(made[0]).tree
+    tombstones.bury(content.store, id_, "ada", "asked to")
+    content.database.discard([id_])
+    assert [(p.what, p.id) for p in fsck(content).problems] == [("missing", id_)]
+
+
 def test_sides_of_a_conflict_need_not_be_here(content):
     """The commits a conflict came from name its sides; the conflict itself must be here."""
     absent = Entry("tensor", Digest("2" * 64))

@@ -25,7 +25,6 @@ from fedloom.versions.upkeep.computing import Computable
 from fedloom.versions.upkeep.reach import Reach, roots
 from fedloom.versions.upkeep.reading import Reading
 
-_ERASABLE = ("tensor", "blob", "attestation")
 _NEEDED_PARTS = ("model", "preprocessing")
 _FEWEST_DIGITS = 4
 
@@ -74,7 +73,7 @@ def choose_path(content: Content, path: str, commit: str = HEAD) -> Choice:
     found = {
         named.id: named.path
         for named in names
-        if named.kind in _ERASABLE and (named.path == path or named.path.startswith(f"{path}/"))
+        if named.kind in tombstones.ERASABLE and (named.path == path or named.path.startswith(f"{path}/"))
     }
     if not found:
         raise NotFoundError(f"commit {id_[:12]} has nothing to erase at '{path}': {_paths(names, path)}")
@@ -162,7 +161,7 @@ def _history(content: Content) -> Iterator[tuple[Digest, Commit, list[Named]]]:
 def _require_erasable(content: Content, ids: Iterable[Digest]) -> None:
     for id_ in ids:
         kind = objects.kind_of(content.database.get(id_)) if content.has(id_) else "tensor"
-        if kind not in _ERASABLE:
+        if kind not in tombstones.ERASABLE:
             todo = "erase what it names, by its id or with --path"
             raise VersionsError(f"object {id_[:12]} is a {kind}, without which history cannot be read: {todo}")
 
@@ -214,4 +213,4 @@ def _reads(content: Content, commit: Commit, ids: Collection[Digest]) -> bool:
 
 
 def _paths(names: Iterable[Named], path: str) -> str:
-    return nearest(path, {named.path for named in names if named.kind in _ERASABLE})
+    return nearest(path, {named.path for named in names if named.kind in tombstones.ERASABLE})

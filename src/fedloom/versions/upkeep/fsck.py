@@ -217,8 +217,9 @@ class _Check:
     def leftovers(self) -> None:
         """Tell of stored objects that are in the way though nothing needs them."""
         for id_, seen in self.stored.items():
-            if id_ in self.erased:
-                again = f"object {id_[:12]} was {self.erased[id_]}; its bytes are here again"
+            tombstone = self.erased.get(id_)
+            if tombstone is not None and not tombstone.says:
+                again = f"object {id_[:12]} was {tombstone}; its bytes are here again"
                 self._note(Problem("erased", id_, "", again, f"erase it again with `fedloom erase {id_[:12]}`"))
             elif seen.broken and id_ not in self.reached and seen.is_whole:
                 told = f"object {id_[:12]} cannot be read, though nothing needs it"
@@ -274,7 +275,7 @@ class _Check:
 
     def _excuse(self, named: Named, commit: Digest | None) -> str | None:
         """Say why something need not be here; None where it must."""
-        if named.id in self.erased:
+        if named.id in self.erased and named.kind in tombstones.ERASABLE:
             return str(self.erased[named.id])
         if named.demand == "promised":
             part, _, rest = named.path.partition("/")

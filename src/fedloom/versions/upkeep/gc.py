@@ -79,7 +79,7 @@ def gc(content: Content, *, grace: timedelta = GRACE, reflog: timedelta = REFLOG
         _remember(content, {id_: when for id_, when in found.condemned.items() if id_ not in found.due})
         reading.let_go(content, since)
         naming = _naming_first(content, found)
-        freed = content.database.discard(naming) + content.database.discard(set(found.due).difference(naming))
+        freed = content.database.discard_in_order(naming) + content.database.discard(set(found.due).difference(naming))
         content.database.consolidate(_BUNDLES)
         swept = sum(content.store.sweep(folder, now - _DRAFTS) for folder in _FOLDERS)
     return _report(found, freed=freed, swept=swept)
