@@ -40,5 +40,5 @@ def chosen(repository: Repository, name: str | None) -> Digest:
     """
     branch = f"heads/{repository.settings.read().branch}"
     if name is None and repository.refs.get(branch) is None:
-        raise NotFoundError(f"{branch} does not exist yet: name a commit, such as runs/1, or start a run")
+        raise NotFoundError(f"{branch} has no commit yet: name one, such as runs/1, or start a run with `fedloom run`")
     return repository.resolve(name or branch)
