@@ -9,10 +9,14 @@ from hypothesis.extra import numpy as hnp
 from fedloom.engine import wire
 from fedloom.engine.wire import Message
 from fedloom.errors import WireError
-from fedloom.values import DTYPES, layout
+from fedloom.values import DTYPES, FLOATS, layout
 
+shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
 arrays = st.sampled_from(sorted(DTYPES)).flatmap(
-    lambda tag: hnp.arrays(DTYPES[tag], hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
+    # floats as any bits at all: every NaN, bf16 and fp8 too
+    lambda tag: hnp.arrays(f"<u{DTYPES[tag].itemsize}" if tag in FLOATS else DTYPES[tag], shapes).map(
+        lambda bits: bits.view(DTYPES[tag])
+    )
 )
 messages = st.builds(
     Message,

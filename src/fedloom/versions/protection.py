@@ -45,7 +45,7 @@ def require_allowed(
             raise GateError(f"{name} is protected and {id_[:12]} was never measured: {todo}")
         if not passed(gate):
             raise GateError(f"{name} is protected and {id_[:12]} did not pass its gate: see `fedloom show {id_[:12]}`")
-        if signed and not is_vouched(content, id_):
+        if signed and is_recombined(content.commit(id_)) and not is_vouched(content, id_):
             told = f"{name} is protected, and nobody who is trusted there signed {id_[:12]}, so its gate does not count"
             raise GateError(f"{told}: sign it with `fedloom sign` and a key that is trusted there, then push again")
 
