@@ -288,6 +288,7 @@ def main() -> None:
             if isinstance(make, Absent):
                 print(f"{name}: not measured, {make.why}")
                 continue
+            print(f"{name}: load average {os.getloadavg()[0]:.2f}")
             try:
                 others[name] = measure_peer(name, make, made, asked)
             except (RuntimeError, OSError, subprocess.SubprocessError) as error:

@@ -56,7 +56,7 @@ def commit_all(folder: str, seconds: float, how: str, paths: list[str]) -> dict:
                     codecs = {"compressors": [shuffle]} if how == "tuned" else {}
                     made = group.create_array(name, shape=array.shape, dtype=array.dtype, chunks=array.shape, **codecs)
                     made[...] = array
-                elif how == "plain" or not np.array_equal(array, before[name]):
+                elif how == "plain" or name not in before or not np.array_equal(array, before[name]):
                     group[name][...] = array
             if not session.has_uncommitted_changes:
                 return repository.lookup_branch("main")
