@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -71,7 +72,7 @@ class Asked:
     @property
     def reads(self) -> int:
         """How many revisions of a peer are read back."""
-        return 2 if self.small else 5
+        return 1 if self.small else 5
 
 
 def chain(tool: Tool, made: Workload, asked: Asked, until: float, *, every: bool = False) -> Chain:
@@ -79,7 +80,9 @@ def chain(tool: Tool, made: Workload, asked: Asked, until: float, *, every: bool
     commits = tool.commit(made.rounds, max(1.0, 0.6 * (until - time.monotonic())))
     found = Chain(tool.stored() / (len(commits) * made.raw_bytes), commits)
     last = made.rounds[len(commits) - 1]
-    found.unchanged = tool.commit([last] * (1 + max(3, asked.repeat)), 30.0)[1:]
+    found.unchanged = tool.commit([last] * (1 + max(3, asked.repeat)), 30.0)[
+        1:
+    ]  # the first has nothing to compare with
     numbers = range(len(commits)) if every else _spread(len(commits), asked.reads)
     for number in numbers:
         if time.monotonic() > until:
@@ -186,7 +189,7 @@ def _joined(chains: Sequence[Chain]) -> Chain:
 def _cold(made: Workload, folder: Callable[[str], Path], asked: Asked) -> dict[str, Any]:
     """Commit in a process each, and read with the files dropped from the system's cache."""
     tool = fedloom(folder("cold"))
-    commits = [ms for path in made.rounds[: max(4, asked.reads)] for ms in tool.commit([path], 60.0)]
+    commits = [ms for path in made.rounds[: 2 * asked.reads] for ms in tool.commit([path], 60.0)]
     reads = []
     for number in _spread(len(commits), asked.reads):
         forget_pages(tool.folder)
@@ -260,7 +263,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="a model of 0.2 M parameters, 4 rounds, no DVC, icechunk")
     parser.add_argument("--repeat", type=int, default=1, help="how often our side is measured; medians are over all")
-    parser.add_argument("--only", nargs="*", metavar="PEER", help="measure these peers only")
+    parser.add_argument("--only", nargs="*", metavar="PEER", help="measure these peers only; none without a name")
     cache = Path(tempfile.gettempdir()) / "fedloom-bench-versions"
     parser.add_argument(
         "--cache", type=Path, default=cache, help="where checkpoints and the peers' environment are kept"
@@ -276,7 +279,7 @@ def main() -> None:
     venv, why = given.peers_venv, "left out of --small"
     if venv is None and not given.small:
         venv, why = environment(given.cache / "peers")
-    found_peers = {name: make for name, make in peers(venv, why).items() if not given.only or name in given.only}
+    found_peers = {name: make for name, make in peers(venv, why).items() if given.only is None or name in given.only}
     print(
         "peers: " + (", ".join(f"{name} {number}" for name, number in versions(venv).items()) or "none with a version")
     )
@@ -293,6 +296,7 @@ def main() -> None:
                 others[name] = measure_peer(name, make, made, asked)
             except (RuntimeError, OSError, subprocess.SubprocessError) as error:
                 print(f"{name}: not measured, it failed: {error}")
+            shutil.rmtree(asked.work / name)  # gigabytes, each
     Console(width=200).print(table(ours, others))
     absent = dict.fromkeys(name for name in found_peers if name not in others)
     print(f"load average at the end {os.getloadavg()[0]:.2f}")

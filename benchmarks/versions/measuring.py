@@ -15,7 +15,6 @@ _Result = TypeVar("_Result")
 
 def timed(action: Callable[[], _Result]) -> tuple[float, _Result]:
     """Run once with the garbage collector off; give milliseconds and result."""
-    gc.collect()
     gc.disable()
     try:
         began = time.perf_counter()
