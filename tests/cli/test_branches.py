@@ -94,7 +94,7 @@ def test_tags_and_protection(home, cli):
         (["protect", "mian"], 4, "there is no branch or tag 'mian' to protect"),
         (["protect", "--remove", "north"], 4, "'north' is not protected; protected: heads/main"),
         (["diff", "nowhere"], 4, "no commit or ref 'nowhere'"),
-        (["diff", "main~1", "main~5"], 4, "the history ends 1 steps back"),
+        (["diff", "main~1", "main~5"], 4, "the history ends 1 step back"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(home, cli, words, code, told):

@@ -398,3 +398,12 @@ def test_a_killed_process_leaves_a_whole_history(tmp_path, after):
     assert rounds[0] in (reported, reported + 1)
     stored = [*repository.store.paths("objects"), *repository.store.paths("bundles")]
     assert all(re.fullmatch(r"[0-9a-f]{64}", path.rsplit("/", 1)[1]) for path in stored)
+
+
+def test_a_statement_about_another_commit_is_none(repository):
+    """Whoever files a statement under a commit it is not about changes nothing that is shown or decided."""
+    one, other = (repository.add_commit(Commit(repository.add_tree({}).id, (), "import", name, {})) for name in "ab")
+    passed = repository.attest(one, "gate", {"passed": True})
+    repository.refs.compare_and_set(f"attestations/{other}/gate", None, passed, "forged")
+    assert repository.attestation(other, "gate") is None
+    assert repository.filed(other, "gate") == repository.attestation(one, "gate")

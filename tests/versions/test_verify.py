@@ -257,6 +257,19 @@ def test_sparse_and_erased_objects_are_counted_apart():
     )
 
 
+def test_a_tombstone_excuses_no_tree_and_hearsay_is_told_apart():
+    """What a history hangs on cannot be erased away, and somebody else's word is not taken for an erasure here."""
+    content = in_memory()
+    tip = root(content)
+    part = content.part(tip, "model").id
+    told = b'{"who": "x", "when": "2026-01-01T00:00:00+00:00", "why": "y"}'
+    tombstones.hear(content.store, part, told, "origin")
+    assert not verify(Without(content, {part}), tip).ok
+    head = content.tree(part)["head.w"].id
+    tombstones.hear(content.store, head, told, "origin")
+    assert verify(Without(content, {head}), tip).absent == {"hearsay": 1}
+
+
 def test_depth_stops_early_and_says_what_is_left():
     """Depth 1 is the commit alone; how many parents were left out is told."""
     content = in_memory()

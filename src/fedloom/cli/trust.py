@@ -25,6 +25,7 @@ _WHY = {
     "recipe": "computed by recipe",
     "sparse": "outside of what is fetched",
     "erased": "erased",
+    "hearsay": "erased, as somebody else says",
 }
 
 

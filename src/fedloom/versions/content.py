@@ -146,7 +146,12 @@ class Content:
         return self.database.has(id_)
 
     def attestation(self, subject: Digest, type_: str) -> Attestation | None:
-        """Read the current statement of a type about a commit; None when there is none."""
+        """Read the current statement of a type about a commit; None when there is none, or it is about another."""
+        found = self.filed(subject, type_)
+        return found if found is not None and (found.subject, found.type) == (subject, type_) else None
+
+    def filed(self, subject: Digest, type_: str) -> Attestation | None:
+        """Read what is filed as a statement, whatever it says: anybody may have put it there; `verify` looks."""
         id_ = self.refs.get(f"attestations/{subject}/{type_}")
         return objects.decode_attestation(self.database.get(id_)) if id_ else None
 

@@ -129,7 +129,7 @@ def require_under_way(content: Content, branch: str) -> Digest:
 def _wants_judging(content: Content, ref: str, commit: Digest) -> bool:
     if ref in content.settings.read().protected:
         return True
-    return protection.is_recombined(content.commit(commit)) and protection.gate_of(content, commit) is None
+    return protection.is_recombined(content.commit(commit)) and content.attestation(commit, protection.GATE) is None
 
 
 def _forget(content: Content, branch: str) -> None:

@@ -62,7 +62,7 @@ def judged(content: Content, old: Digest | None, new: Digest) -> Iterator[tuple[
         if id_ in seen:
             continue
         seen.add(id_)
-        commit, gate = content.commit(id_), gate_of(content, id_)
+        commit, gate = content.commit(id_), content.attestation(id_, GATE)
         if is_recombined(commit) or (id_ == new and gate is not None):
             yield id_, gate
             if passed(gate):
@@ -75,12 +75,6 @@ def is_recombined(commit: Commit) -> bool:
     is_told = commit.kind in _RECOMBINED or any(fact in commit.facts for fact in _REPLAYED)
     is_merged = commit.recipe is not None and commit.recipe.algorithm.startswith("merge/")
     return is_told or is_merged or len(commit.parents) > 1
-
-
-def gate_of(content: Content, commit: Digest) -> Attestation | None:
-    """Find the gate's statement about this very commit; one about another commit, or of another type, is none."""
-    kept = content.attestation(commit, GATE)
-    return kept if kept is not None and (kept.subject, kept.type) == (commit, GATE) else None
 
 
 def passed(gate: Attestation | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -160,11 +160,7 @@ class Repository(Content):
         measure: Measure[Any] | None = None,
     ) -> MergeOutcome:
         """Do the change of one commit again on the current branch."""
-        branch = self.settings.read().branch
-        head = merge_landing.tip(self, branch)
-        outcome = cherry_pick(self, head, self.resolve(name), mainline=mainline, rules=rules)
-        merge_landing.land(self, branch, outcome, measure)
-        return outcome
+        return self._replayed(cherry_pick, name, mainline, rules, measure)
 
     def revert(
         self,
@@ -175,9 +171,19 @@ class Repository(Content):
         measure: Measure[Any] | None = None,
     ) -> MergeOutcome:
         """Undo the change of one commit on the current branch."""
+        return self._replayed(revert_commit, name, mainline, rules, measure)
+
+    def _replayed(
+        self,
+        verb: Callable[..., MergeOutcome],
+        name: str,
+        mainline: int | None,
+        rules: Sequence[str],
+        measure: Measure[Any] | None,
+    ) -> MergeOutcome:
         branch = self.settings.read().branch
         head = merge_landing.tip(self, branch)
-        outcome = revert_commit(self, head, self.resolve(name), mainline=mainline, rules=rules)
+        outcome = verb(self, head, self.resolve(name), mainline=mainline, rules=rules)
         merge_landing.land(self, branch, outcome, measure)
         return outcome
 

@@ -114,7 +114,7 @@ def _back(source: Source, at: Digest, count: int, name: str) -> Digest:
     for done in range(count):
         parents = source.commit(at).parents
         if not parents:
-            raise NotFoundError(f"'{name}' does not exist: the history ends {done} steps back")
+            raise NotFoundError(f"'{name}' does not exist: the history ends {done} step{'' if done == 1 else 's'} back")
         at = parents[0]
     return at
 

@@ -105,7 +105,7 @@ def _key_ids(content: Content, commit: Digest) -> list[str]:
 def _check(content: Content, commit: Digest, key: str, names: Mapping[str, PublicKey]) -> Iterator[Signed]:
     """Check one key's signature once for every name the key is trusted under, or once for nobody."""
     try:
-        kept = content.attestation(commit, f"{TYPE}/{key}")
+        kept = content.filed(commit, f"{TYPE}/{key}")
         known = content.commit(commit)
     except FedloomError as error:
         yield Signed(commit, key, "", str(error))

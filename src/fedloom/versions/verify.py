@@ -22,7 +22,7 @@ from fedloom.versions.objects import Commit, Entry, Keep, Kind
 from fedloom.versions.remotes.closure import selected
 from fedloom.versions.signing import Signed
 
-Absence = Literal["promised", "opaque", "recipe", "sparse", "erased"]
+Absence = Literal["promised", "opaque", "recipe", "sparse", "erased", "hearsay"]
 """Why an object need not be here."""
 
 _UNKEPT = "updates were not kept"
@@ -225,8 +225,9 @@ class _Walk:
         self._missing[entry.id] = reason
 
     def _reason(self, path: str, entry: Entry, commit: Commit) -> Absence | None:
-        if self.content.store.exists(tombstones.path(entry.id)):
-            return "erased"
+        tombstone = tombstones.find(self.content.store, entry.id) if entry.kind in tombstones.ERASABLE else None
+        if tombstone is not None:
+            return "hearsay" if tombstone.says else "erased"
         if entry.keep != "stored":
             return entry.keep
         if entry.kind == "tensor" and not selected(path, self.only):
@@ -267,7 +268,7 @@ class _Walk:
             if type_.startswith(f"{signing.TYPE}/"):
                 continue
             try:
-                kept = self.content.attestation(id_, type_)
+                kept = self.content.filed(id_, type_)
             except FedloomError as error:
                 self.problems.append(f"{where}: statement '{type_}': {error}")
                 continue

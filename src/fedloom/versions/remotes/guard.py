@@ -80,7 +80,7 @@ def require_statement(content: Content, name: str, new: Digest) -> None:
         return
     if problem := _problem(content, statement):
         raise VersionsError(f"the signature {new[:12]} of {subject[:12]} is not taken: {problem}")
-    kept = content.attestation(subject, type_)
+    kept = content.filed(subject, type_)
     if kept not in (None, statement) and not _problem(content, kept):
         raise ConflictError(f"{subject[:12]} has a signature by this key already: it is not replaced")
 

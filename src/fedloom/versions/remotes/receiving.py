@@ -38,6 +38,7 @@ def receive(
     have: commits here that the remote may know, so that it need not list what lies behind them. Where `only` differs
     from what was fetched so far, commits that are here are gone through again for tensors that are not.
     """
+    local.hold()  # what is found here from now on must stay
     before = remote.traffic.received
     unburied = _unburied(local, remote)
     incoming = _Incoming(local, remote, options)

@@ -12,26 +12,18 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from itertools import chain
 from threading import Lock
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from fedloom.errors import CorruptObjectError
 from fedloom.values import Buffer, Digest, sha256
 from fedloom.versions import encoding, objects
-from fedloom.versions.objects import Encoded, Kind
+from fedloom.versions.objects import Encoded
 from fedloom.versions.refs import is_ref_name
 
 ReadObject: TypeAlias = Callable[[Digest], memoryview]
 """How canonical bytes of an object at this side are read."""
 
 _PLAIN = struct.Struct("<3sBQQ")
-_DECODERS: Mapping[Kind, Callable[[Buffer], Any]] = {
-    "tensor": objects.decode_tensor,
-    "blob": objects.decode_blob,
-    "tree": objects.decode_tree,
-    "commit": objects.decode_commit,
-    "attestation": objects.decode_attestation,
-    "conflict": objects.decode_conflict,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +112,7 @@ def opened(parcel: Parcel) -> Encoded:
     if sha256(data) != parcel.id:
         raise CorruptObjectError(f"object {parcel.id[:12]} arrived with bytes that are not its own: send it again")
     try:
-        _DECODERS[objects.kind_of(data)](data)
+        objects.decode(data)
     except RecursionError:
         raise CorruptObjectError(f"object {parcel.id[:12]} is nested too deeply: it was badly made") from None
     head = encoding.head_size(data)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from fedloom.errors import CorruptObjectError, FedloomError, VersionsError
-from fedloom.values import Buffer, Digest
+from fedloom.values import Digest
 from fedloom.versions import objects, tombstones
 from fedloom.versions.content import Content
 from fedloom.versions.generations import Generations
@@ -33,15 +33,6 @@ Progress = Callable[[int, int], None]
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _TOGETHER = 64
-
-DECODERS: Mapping[Kind, Callable[[Buffer], Any]] = {
-    "tensor": objects.decode_tensor,
-    "blob": objects.decode_blob,
-    "tree": objects.decode_tree,
-    "commit": objects.decode_commit,
-    "attestation": objects.decode_attestation,
-    "conflict": objects.decode_conflict,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +132,7 @@ def _stored(content: Content, progress: Progress, *, quick: bool) -> dict[Digest
 def _read(content: Content, id_: Digest) -> _Seen:
     try:
         data = content.database.get(id_)
-        kind = objects.kind_of(data)
-        DECODERS[kind](data)
+        kind, _ = objects.decode(data)
     except VersionsError as error:
         return _Seen(None, 0, str(error), content.has(id_))
     return _Seen(kind, len(data))
