@@ -6,6 +6,7 @@ run at all: where one of its commands fails, a data set is absent and the docume
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,10 @@ from sybil.parsers.markdown import CodeBlockParser
 
 settings.register_profile("any-machine", deadline=None)  # a busy machine is no failure
 settings.load_profile("any-machine")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background jobs ignore Ctrl-C, and so would the commands that tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROMPT = "$ "
 SKIP = "<!-- skip the rest where this fails -->"

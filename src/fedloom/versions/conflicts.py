@@ -14,11 +14,11 @@ from typing import Any
 from fedloom.errors import ConflictError, NotFoundError, nearest
 from fedloom.values import Digest
 from fedloom.versions.content import Content
-from fedloom.versions.merge_bench import Bench
 from fedloom.versions.merge_recipe import plan_of
 from fedloom.versions.merge_reopening import reopened, settled_words
 from fedloom.versions.merge_settling import settle
 from fedloom.versions.merge_sides import DROPPED, Names, flat, side_of, stacked
+from fedloom.versions.merge_workspace import Workspace
 from fedloom.versions.merging.rules import MODEL
 from fedloom.versions.objects import Commit, Conflict, Entry, Recipe
 
@@ -57,11 +57,11 @@ def resolve(content: Content, commit: Digest, pattern: str, take: str) -> Digest
     if not chosen and not again:
         told = nearest(pattern, [*waiting, *said]) if waiting or said else "none is open"
         raise NotFoundError(f"no conflict at '{pattern}' in {commit[:12]}; {told}")
-    bench = Bench(content, content.database)
+    workspace = Workspace(content, content.database)
     parted: Mapping[str, Names] = {}
     if again:
         waiting, parted, memory = reopened(content, known)
-        bench = memory.keeping(content.database)
+        workspace = memory.keeping(content.database)
     heads = [part.id for part in known.recipe.inputs] if known.recipe else []
     weights = plan_of(known.recipe).weights if known.recipe else ()
     sides = [side_of(content, head) for head in heads]
@@ -71,10 +71,10 @@ def resolve(content: Content, commit: Digest, pattern: str, take: str) -> Digest
     for path in chosen or again:
         conflict = waiting[path]
         shares = weights or (1.0,) * len(conflict.heads)
-        where, entry = settle(bench, conflict, take, shares, sides)
-        entries.pop(settle(bench, conflict, said[path], shares, sides).path if again else path, None)
+        where, entry = settle(workspace, conflict, take, shares, sides)
+        entries.pop(settle(workspace, conflict, said[path], shares, sides).path if again else path, None)
         if entry is not None:
-            bench.keep(entry)
+            workspace.keep(entry)
             names[where] = names[path] if where == path else (*names[path][:-1], where.removeprefix(MODEL))
             entries[where] = entry
     tree = stacked(entries, names, content.add_tree)

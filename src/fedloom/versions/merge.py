@@ -131,11 +131,11 @@ def combine(
     steps = levels(sides.bases, content.commit)
     memory = laid_out(content, [*sides.heads, *(id_ for level in steps for id_ in level)])
     base = base_side(content, steps, plan.rules, memory)
-    bench = memory.keeping(content.database, tensors=store)
-    merged = merge_sides(plan, base, laid, bench)
+    workspace = memory.keeping(content.database, tensors=store)
+    merged = merge_sides(plan, base, laid, workspace)
     if store:
         for entry in merged.entries.values():
-            bench.keep(entry)
+            workspace.keep(entry)
     tree = stacked(merged.entries, all_names([base, *laid]), content.add_tree)
     carried = {key: laid[0].facts[key] for key in _CARRIED if key in laid[0].facts and _alike(key, laid)}
     told = {**carried, **_with_counts(facts, merged)}

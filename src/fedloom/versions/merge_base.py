@@ -13,9 +13,9 @@ from functools import cache
 
 from fedloom.values import Digest
 from fedloom.versions.history import merge_bases
-from fedloom.versions.merge_bench import Bench
 from fedloom.versions.merge_engine import Plan, merge_sides
 from fedloom.versions.merge_sides import EMPTY, Reader, Side, all_names, side_of
+from fedloom.versions.merge_workspace import Workspace
 from fedloom.versions.merging.rules import Rules
 from fedloom.versions.objects import Commit
 
@@ -29,23 +29,23 @@ def levels(bases: Sequence[Digest], read: Callable[[Digest], Commit]) -> list[li
     return found
 
 
-def base_side(reader: Reader, steps: Sequence[Sequence[Digest]], rules: Rules, bench: Bench) -> Side:
+def base_side(reader: Reader, steps: Sequence[Sequence[Digest]], rules: Rules, workspace: Workspace) -> Side:
     """Make the one base of a merge from its `levels`: empty for unrelated histories, virtual for several bases."""
     side = EMPTY
     for level in reversed(steps):
         if len(level) == 1:
             side = side_of(reader, level[0])
         elif level:
-            side = _virtual(reader, side, level, rules, bench)
+            side = _virtual(reader, side, level, rules, workspace)
     return side
 
 
-def _virtual(reader: Reader, below: Side, level: Sequence[Digest], rules: Rules, bench: Bench) -> Side:
+def _virtual(reader: Reader, below: Side, level: Sequence[Digest], rules: Rules, workspace: Workspace) -> Side:
     sides = [side_of(reader, id_) for id_ in level]
     decided = _without_sides(rules)
     weighed = decided.rules or decided.otherwise
     plan = Plan(default_weights(level, reader.commit) if weighed else (1.0,) * len(level), decided)
-    merged = merge_sides(plan, below, sides, bench)
+    merged = merge_sides(plan, below, sides, workspace)
     settled = {path: below.entries.get(path) for path in merged.conflicts}
     entries = {path: entry for path, entry in {**merged.entries, **settled}.items() if entry is not None}
     names = all_names([below, *sides])

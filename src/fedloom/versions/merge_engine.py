@@ -2,7 +2,7 @@
 
 (1) renames are made in all sides; (2) each name is decided by ids alone; (3) vocabularies and what is indexed by them
 are united; (4) statistics are pooled; (5) what is left is contested: a rule, the strategy, or a conflict.
-Rules: pure but for the bench, so a recipe gives the same; the order of heads matters only for `ours`, for inputs and
+Rules: pure but for the workspace, so a recipe gives the same; the order of heads matters only for `ours`, for inputs and
 notes, and for the last bits of sums.
 """
 
@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from fedloom.errors import VersionsError
 from fedloom.values import Tensor
-from fedloom.versions.merge_bench import Bench
 from fedloom.versions.merge_settling import combined, extras, settle
 from fedloom.versions.merge_sides import Side
+from fedloom.versions.merge_workspace import Workspace
 from fedloom.versions.merging.averaging import WeightedMean
 from fedloom.versions.merging.branch import BranchStrategy
 from fedloom.versions.merging.disagreement import disagreement
@@ -60,9 +60,9 @@ class Merged:
     conflicts: dict[str, Conflict] = field(default_factory=dict)
 
 
-def merge_sides(plan: Plan, base: Side, heads: Sequence[Side], bench: Bench) -> Merged:
+def merge_sides(plan: Plan, base: Side, heads: Sequence[Side], workspace: Workspace) -> Merged:
     """Merge heads that have `base` in common."""
-    work = _Work(plan, base, heads, bench)
+    work = _Work(plan, base, heads, workspace)
     work.rename()  # (1)
     work.decide()  # (2)
     work.unite()  # (3)
@@ -77,10 +77,10 @@ def merge_sides(plan: Plan, base: Side, heads: Sequence[Side], bench: Bench) -> 
 class _Work:
     """One merge under way."""
 
-    def __init__(self, plan: Plan, base: Side, heads: Sequence[Side], bench: Bench) -> None:
+    def __init__(self, plan: Plan, base: Side, heads: Sequence[Side], workspace: Workspace) -> None:
         self.plan = plan
         self.sides = heads
-        self.bench = bench
+        self.workspace = workspace
         self.base: Mapping[str, Entry] = _without_optimizer(base.entries)
         self.heads: Sequence[Mapping[str, Entry]] = [_without_optimizer(side.entries) for side in heads]
         self.old_optimizer = {path: entry for path, entry in base.entries.items() if path.startswith(_OPTIMIZER)}
@@ -104,7 +104,7 @@ class _Work:
 
     def decide(self) -> None:
         """Decide by ids."""
-        self.decided = dict(decisions(self.base, self.heads, self.bench.look))
+        self.decided = dict(decisions(self.base, self.heads, self.workspace.look))
 
     def unite(self) -> None:
         """Unite vocabularies that facts name, and align the tensors indexed by them."""
@@ -133,11 +133,11 @@ class _Work:
         if strategy is not None and strategy.takes is not None:
             self._put(path, heads[strategy.takes], strategy.id.partition("/")[0])
         elif path == _NOTES and rule is None and not self.plan.replay and (notes := self._notes(heads)) is not None:
-            self._put(path, self.bench.add_json(notes), "united")
+            self._put(path, self.workspace.add_json(notes), "united")
         elif path.startswith(_INPUTS) or (path == _NOTES and self.plan.replay):
             self._put(path, *self._input(base, heads))
         elif strategy is not None and decision.mergeable and _able(strategy, base, decision):
-            merged = combined(self.bench, strategy, contest, self.plan.weights, decision.changed, self.sides)
+            merged = combined(self.workspace, strategy, contest, self.plan.weights, decision.changed, self.sides)
             self._put(path, merged, strategy.id.partition("/")[0])
         else:
             unable = {"reason": _why_not(strategy, decision)} if strategy and decision.mergeable else {}
@@ -169,10 +169,10 @@ class _Work:
         conflict = Conflict(contest.path, contest.problem, contest.base, contest.heads, stats)
         take = self.plan.settled.get(contest.path)
         if take is None:
-            self._put(contest.path, self.bench.add_conflict(conflict), "conflict")
+            self._put(contest.path, self.workspace.add_conflict(conflict), "conflict")
             self.merged.conflicts[contest.path] = conflict
             return
-        where, entry = settle(self.bench, conflict, take, self.plan.weights, self.sides)
+        where, entry = settle(self.workspace, conflict, take, self.plan.weights, self.sides)
         self._put(contest.path, None, "resolved")
         self._put(where, entry, "resolved")
 
@@ -192,7 +192,7 @@ class _Work:
 
     def _unite(self, keys: str, tensors: Mapping[str, int]) -> None:
         entries = [self.base.get(keys), *(head.get(keys) for head in self.heads)]
-        lists = [_words(self.bench.json(entry)) for entry in entries]
+        lists = [_words(self.workspace.json(entry)) for entry in entries]
         start, words = lists[0], [found for found in lists[1:] if found is not None]
         if len(words) < len(self.heads) or (entries[0] is not None and start is None):
             return  # it is no vocabulary, or one head has none
@@ -211,19 +211,19 @@ class _Work:
             for path in together:
                 self._conflict(self._contest(path, "contested"), {"reason": reason})
             return
-        self._put(keys, self.bench.add_json(list(vocabulary.words)), "united")
+        self._put(keys, self.workspace.add_json(list(vocabulary.words)), "united")
         for path, array in made.items():
-            self._put(path, self.bench.add_tensor(array, self.heads[0][path]), "aligned")
+            self._put(path, self.workspace.add_tensor(array, self.heads[0][path]), "aligned")
 
     def _aligned(self, vocabulary: Any, path: str, axis: int) -> Tensor | None:
         strategy = self._rule(path) or self._otherwise(path)
         return aligned(
             vocabulary,
-            self.bench.tensor(self.base[path]) if path in self.base else None,
-            [self.bench.tensor(head[path]) for head in self.heads],
+            self.workspace.tensor(self.base[path]) if path in self.base else None,
+            [self.workspace.tensor(head[path]) for head in self.heads],
             self.plan.weights,
             strategy,
-            extras(self.bench, strategy or WeightedMean(), path, self.sides),
+            extras(self.workspace, strategy or WeightedMean(), path, self.sides),
             axis=axis,
         )
 
@@ -238,14 +238,14 @@ class _Work:
             for path in members:
                 self._put(path, self.heads[0].get(path), "first parent's")
             return
-        if self.plan.replay or any(self.bench.look(e) is None for e in self._versions(members)):
+        if self.plan.replay or any(self.workspace.look(e) is None for e in self._versions(members)):
             return  # step 5 decides each on its own
         base = self._arrays(self.base, members)
         pooled = pool(group, base or None, [self._arrays(head, members) for head in self.heads])
         for path in members:
             if not isinstance(pooled, NoCounts):
                 like = next((head[path] for head in self.heads if path in head), None)
-                self._put(path, self.bench.add_tensor(pooled[path], like), "pooled")
+                self._put(path, self.workspace.add_tensor(pooled[path], like), "pooled")
             elif not self.decided[path].settled:
                 self._conflict(self._contest(path, "no_counts"), {"reason": pooled.reason})
 
@@ -253,7 +253,7 @@ class _Work:
         return [side[path] for path in paths for side in (self.base, *self.heads) if path in side]
 
     def _arrays(self, side: Mapping[str, Entry], paths: Iterable[str]) -> dict[str, Tensor]:
-        return {path: self.bench.tensor(side[path]) for path in paths if path in side}
+        return {path: self.workspace.tensor(side[path]) for path in paths if path in side}
 
     def _contest(self, path: str, problem: str) -> Conflict:
         return Conflict(path, problem, self.base.get(path), tuple(head.get(path) for head in self.heads))
@@ -273,11 +273,11 @@ class _Work:
     def _stats(self, contest: Conflict, decision: Decision) -> Mapping[str, Any]:
         if not decision.mergeable:
             return {}
-        arrays = [self.bench.tensor(entry) for n in decision.changed if (entry := contest.heads[n]) is not None]
-        return disagreement(self.bench.tensor(contest.base) if contest.base else None, arrays)
+        arrays = [self.workspace.tensor(entry) for n in decision.changed if (entry := contest.heads[n]) is not None]
+        return disagreement(self.workspace.tensor(contest.base) if contest.base else None, arrays)
 
     def _notes(self, heads: Sequence[Entry | None]) -> list[Any] | None:
-        lists = [self.bench.json(head) for head in heads if head is not None]
+        lists = [self.workspace.json(head) for head in heads if head is not None]
         if not all(isinstance(found, list) for found in lists):
             return None
         notes: list[Any] = []
@@ -288,16 +288,16 @@ class _Work:
 
     def _input(self, base: Entry | None, heads: Sequence[Entry | None]) -> tuple[Entry | None, str]:
         """Merge JSON objects by key; what is contested is the first parent's, for the parents hold the truth."""
-        objects = [self.bench.json(head) for head in heads]
+        objects = [self.workspace.json(head) for head in heads]
         if self.plan.replay or not all(isinstance(found, dict) for found in objects):
             return heads[0], "first parent's"
-        start = self.bench.json(base)
-        return self.bench.add_json(_merged_object(start if isinstance(start, dict) else {}, objects)), "by key"
+        start = self.workspace.json(base)
+        return self.workspace.add_json(_merged_object(start if isinstance(start, dict) else {}, objects)), "by key"
 
     def _mean_state(self, states: Sequence[Mapping[str, Entry]]) -> None:
         for path in sorted({path for state in states for path in state}):
             entries = [state.get(path) for state in states]
-            specs = {self.bench.look(entry) if entry else None for entry in entries}
+            specs = {self.workspace.look(entry) if entry else None for entry in entries}
             if len(specs) != 1 or None in specs:
                 raise VersionsError(
                     f"the optimizer's state cannot be averaged: '{path}' is not alike in all branches. "
@@ -308,7 +308,7 @@ class _Work:
             if len({entry.id for entry in entries if entry}) == 1:
                 self._put(path, entries[0], "same")
             else:
-                mean = combined(self.bench, WeightedMean(), contest, self.plan.weights, everyone, self.sides)
+                mean = combined(self.workspace, WeightedMean(), contest, self.plan.weights, everyone, self.sides)
                 self._put(path, mean, "mean")
 
 

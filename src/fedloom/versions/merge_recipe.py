@@ -19,9 +19,9 @@ from fedloom.errors import CorruptObjectError, FedloomError, NotFoundError
 from fedloom.values import Digest, Tensors
 from fedloom.versions.history import is_ancestor, merge_bases
 from fedloom.versions.merge_base import base_side, levels
-from fedloom.versions.merge_bench import Bench
 from fedloom.versions.merge_engine import POLICIES, Plan, merge_sides
 from fedloom.versions.merge_sides import Reader, side_of
+from fedloom.versions.merge_workspace import Workspace
 from fedloom.versions.merging.catalog import as_settings, from_settings
 from fedloom.versions.merging.rules import Rule, Rules
 from fedloom.versions.objects import Commit, Input, Recipe, is_id
@@ -115,9 +115,9 @@ class Merge:
         try:
             plan = plan_of(commit.recipe)
             heads, bases = _sides(commit)
-            bench = Bench(source)
-            base = base_side(source, levels(bases, source.commit), plan.rules, bench)
-            merged = merge_sides(plan, base, [side_of(source, head) for head in heads], bench)
+            workspace = Workspace(source)
+            base = base_side(source, levels(bases, source.commit), plan.rules, workspace)
+            merged = merge_sides(plan, base, [side_of(source, head) for head in heads], workspace)
         except UNFIT as error:
             broken = f"commit {id_[:12]} cannot be merged again, its recipe is broken ({error}): restore it from a copy"
             raise CorruptObjectError(broken) from None
@@ -129,7 +129,7 @@ class Merge:
         for path, entry in merged.entries.items():
             part, _, name = path.partition("/")
             if part in parts and entry.kind == "tensor":
-                parts[part][name] = bench.tensor(entry)
+                parts[part][name] = workspace.tensor(entry)
         return parts
 
 

@@ -14,19 +14,19 @@ from fedloom.values import Digest
 from fedloom.versions import recipes
 from fedloom.versions.content import Content
 from fedloom.versions.merge_base import base_side, levels
-from fedloom.versions.merge_bench import Bench
 from fedloom.versions.merge_engine import merge_sides
 from fedloom.versions.merge_recipe import MERGE, plan_of
 from fedloom.versions.merge_sides import Names, all_names, side_of
+from fedloom.versions.merge_workspace import Workspace
 from fedloom.versions.objects import Commit, Conflict
 
 
 class Reopened(NamedTuple):
-    """What was settled: the conflicts by path, how paths are parted, and a bench with all that they name."""
+    """What was settled: the conflicts by path, how paths are parted, and a workspace with all that they name."""
 
     conflicts: Mapping[str, Conflict]
     names: Mapping[str, Names]
-    bench: Bench
+    workspace: Workspace
 
 
 def settled_words(commit: Commit) -> Mapping[str, str]:
@@ -42,16 +42,16 @@ def reopened(content: Content, commit: Commit) -> Reopened:
     heads, bases = [part.id for part in commit.recipe.inputs], commit.recipe.settings["bases"]
     plan = replace(plan_of(commit.recipe), settled={})
     steps = levels(bases, content.commit)
-    bench = laid_out(content, [*heads, *(id_ for level in steps for id_ in level)])
-    base, sides = base_side(content, steps, plan.rules, bench), [side_of(content, head) for head in heads]
-    found = merge_sides(plan, base, sides, bench).conflicts
-    return Reopened(found, all_names([base, *sides]), bench)
+    workspace = laid_out(content, [*heads, *(id_ for level in steps for id_ in level)])
+    base, sides = base_side(content, steps, plan.rules, workspace), [side_of(content, head) for head in heads]
+    found = merge_sides(plan, base, sides, workspace).conflicts
+    return Reopened(found, all_names([base, *sides]), workspace)
 
 
-def laid_out(content: Content, commits: Sequence[Digest]) -> Bench:
+def laid_out(content: Content, commits: Sequence[Digest]) -> Workspace:
     """Lay out what commits do not store, but compute by a recipe."""
-    bench = Bench(content)
+    workspace = Workspace(content)
     for id_ in dict.fromkeys(commits):
         if content.commit(id_).recipe is not None and recipes.unstored(content, id_):
-            bench.lay(recipes.compute(content, id_))
-    return bench
+            workspace.lay(recipes.compute(content, id_))
+    return workspace

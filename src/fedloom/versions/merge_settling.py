@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from fedloom.errors import SpecError, VersionsError
-from fedloom.versions.merge_bench import Bench
 from fedloom.versions.merge_sides import Side
+from fedloom.versions.merge_workspace import Workspace
 from fedloom.versions.merging.branch import BranchStrategy, Extras
 from fedloom.versions.merging.catalog import BRANCH_STRATEGIES
 from fedloom.versions.merging.rules import MODEL, parse_strategy
@@ -28,7 +28,7 @@ class Settled(NamedTuple):
 
 
 def settle(
-    bench: Bench, conflict: Conflict, take: str, weights: Sequence[float], sides: Sequence[Side] = ()
+    workspace: Workspace, conflict: Conflict, take: str, weights: Sequence[float], sides: Sequence[Side] = ()
 ) -> Settled:
     """Decide a conflict by a word; raises SpecError for one that means nothing here, VersionsError as strategies do."""
     number = _head(take, len(conflict.heads), conflict.path)
@@ -39,14 +39,14 @@ def settle(
     strategy = parse_strategy(take)
     heads = [n for n, entry in enumerate(conflict.heads) if entry is not None and entry != conflict.base]
     arrays = [conflict.heads[n] for n in heads]
-    odd = [entry for entry in (*arrays, conflict.base) if entry is not None and bench.look(entry) is None]
+    odd = [entry for entry in (*arrays, conflict.base) if entry is not None and workspace.look(entry) is None]
     if odd or len(heads) < 2 or conflict.problem in ("delete_modify", "rename"):
         raise VersionsError(f"'{conflict.path}' cannot be merged by {take}: take one side, {_sides(conflict)}")
-    return Settled(conflict.path, combined(bench, strategy, conflict, weights, heads, sides))
+    return Settled(conflict.path, combined(workspace, strategy, conflict, weights, heads, sides))
 
 
 def combined(
-    bench: Bench,
+    workspace: Workspace,
     strategy: BranchStrategy,
     contest: Conflict,
     weights: Sequence[float],
@@ -56,21 +56,21 @@ def combined(
     """Merge one contested tensor of the heads that changed it, by a strategy."""
     entries = [entry for n in heads if (entry := contest.heads[n]) is not None]
     merged = strategy.merge(
-        bench.tensor(contest.base) if contest.base else None,
-        [bench.tensor(entry) for entry in entries],
+        workspace.tensor(contest.base) if contest.base else None,
+        [workspace.tensor(entry) for entry in entries],
         [weights[n] for n in heads],
-        extras(bench, strategy, contest.path, [sides[n] for n in heads] if sides else []),
+        extras(workspace, strategy, contest.path, [sides[n] for n in heads] if sides else []),
     )
-    return bench.add_tensor(merged, entries[0])
+    return workspace.add_tensor(merged, entries[0])
 
 
-def extras(bench: Bench, strategy: BranchStrategy, path: str, sides: Sequence[Side]) -> Extras:
+def extras(workspace: Workspace, strategy: BranchStrategy, path: str, sides: Sequence[Side]) -> Extras:
     """Look up what a strategy needs beside the tensors: `statistics/fisher/NAME`, `statistics/gram/NAME`."""
     name = path.removeprefix(MODEL)
     found: Mapping[str, list[Entry | None]] = {
         kind: [side.statistics.get(f"{kind}/{name}") for side in sides] for kind in strategy.needs
     }
-    arrays = {kind: [bench.tensor(one) if one else None for one in entries] for kind, entries in found.items()}
+    arrays = {kind: [workspace.tensor(one) if one else None for one in entries] for kind, entries in found.items()}
     return Extras(path, arrays.get("fisher", ()), arrays.get("gram", ()))
 
 

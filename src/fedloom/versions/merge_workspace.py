@@ -24,7 +24,7 @@ class Keeper(Protocol):
         ...
 
 
-class Bench:
+class Workspace:
     """Objects at hand: read from below, or made here.
 
     keeper: where what is made is stored. tensors: whether tensors are, too; their ids do for a recipe.
@@ -42,9 +42,9 @@ class Bench:
         """Bring tensors that are not stored below."""
         self._tensors.update(tensors)
 
-    def keeping(self, keeper: Keeper, *, tensors: bool = True) -> Bench:
+    def keeping(self, keeper: Keeper, *, tensors: bool = True) -> Workspace:
         """Go on with what is at hand, storing what is made from now on."""
-        onward = Bench(self._below, keeper, tensors=tensors)
+        onward = Workspace(self._below, keeper, tensors=tensors)
         onward._tensors, onward._blobs, onward._specs = self._tensors, self._blobs, self._specs
         return onward
 
