@@ -2,8 +2,8 @@
 
 (1) renames are made in all sides; (2) each name is decided by ids alone; (3) vocabularies and what is indexed by them
 are united; (4) statistics are pooled; (5) what is left is contested: a rule, the strategy, or a conflict.
-Rules: pure but for the workspace, so a recipe gives the same; the order of heads matters only for `ours`, for inputs and
-notes, and for the last bits of sums.
+Rules: pure but for the workspace, so a recipe gives the same; the order of heads matters only for `ours`, for inputs
+and notes, and for the last bits of sums.
 """
 
 from __future__ import annotations
